@@ -1,0 +1,50 @@
+"""The application that the commands register with, and the arguments that they share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+app = typer.Typer(
+    name="kdsweep",
+    help="Find the best small student that a large 3D-perception teacher can train.",
+    epilog="Start with: kdsweep launch search_spaces/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(help="Sweep file (YAML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Overrides by the file's dotted path, such as run.train.epochs=8.",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
+Home = Annotated[
+    Path,
+    typer.Option(help="Folder of results, synthetic data and caches.", envvar="KDSWEEP_HOME"),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        help="MLflow store or server; default: the database in the home folder.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_default=False,
+    ),
+]
+HOME = Path("kdsweep_runs")
+
+
+def command(*examples: str, of: typer.Typer = app, name: str | None = None) -> Callable[[F], F]:
+    """Registers a command whose help ends with examples."""
+    lines = [f"[cyan]{example}[/cyan]" for example in examples]
+    return of.command(name, epilog="\n\n".join(["[bold]Examples[/bold]", *lines]))

@@ -1,0 +1,118 @@
+"""What `kdsweep check` shows: the dry run of a sweep, with sizes counted by the engine."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kdsweep.config import weights
+from kdsweep.engine.place import Place
+from kdsweep.engine.profile import static_profile
+from kdsweep.errors import DataError
+from kdsweep.spec.check import CheckReport, check, refusals
+from kdsweep.spec.sweep import SweepSpec
+
+
+def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> RenderableType:
+    """The tables of a dry run.
+
+    Args:
+        sweep: A valid sweep.
+        home: Folder where counts are kept.
+        sizes: Count parameters and MACs at both ends of every key that changes the student's size;
+            reads a few scans. Where the data is not there yet, that is said instead.
+    """
+    report = check(sweep)
+    parts: list[RenderableType] = [_head(report), _space(report), _baselines(report)]
+    if sizes:
+        try:
+            parts.append(_sizes(report, home))
+        except DataError as error:
+            parts.append(Text(f"Sizes cannot be counted yet: {error}", style="yellow"))
+    parts += [Text(f"Note: {note}", style="yellow") for note in report.notes]
+    return Group(*parts)
+
+
+def _head(report: CheckReport) -> RenderableType:
+    sweep = report.sweep
+    count = "infinitely many" if report.combinations is None else f"{report.combinations:,}"
+    objectives = ", ".join(f"{name} {way}" for name, way in sweep.objectives.items())
+    bounds = ", ".join(f"{name} {bound}" for name, bound in sweep.constraints.items()) or "none"
+    return Group(
+        Text.assemble(("Sweep ", "dim"), (sweep.name, "bold"), " is valid"),
+        Text.assemble(("Objectives ", "dim"), objectives, ("  constraints ", "dim"), bounds),
+        Text.assemble(
+            ("Trials ", "dim"),
+            f"{sweep.trials} by {sweep.sampler}",
+            ("  of ", "dim"),
+            f"{count} configurations",
+        ),
+    )
+
+
+def _space(report: CheckReport) -> RenderableType:
+    table = _table("searched", "values", "count", "in this file", "published", "when")
+    for row in report.rows:
+        table.add_row(
+            Text(row.key, style="bold"),
+            Text(f"{row.kind} {row.values}"),
+            "∞" if row.count is None else str(row.count),
+            Text(_word(row.here)),
+            Text(_word(row.published)),
+            Text(row.when),
+        )
+    return table
+
+
+def _baselines(report: CheckReport) -> RenderableType:
+    table = _table("baseline", "weights of the method's terms")
+    for label, run in report.baselines.items():
+        scales = weights(run.method.config) if run.method else {}
+        words = ", ".join(f"{term} {weight:g}" for term, weight in scales.items())
+        table.add_row(Text(label, style="bold"), Text(words or "no method"))
+    return table
+
+
+def _sizes(report: CheckReport, home: Path) -> RenderableType:
+    table = _table("student", "params", "smaller", "MACs", "fewer", "verdict")
+    for label, run in report.extremes:
+        size = static_profile(run, Place(home, home / "check", device="cpu"))
+        broken = refusals(report.sweep, size)
+        verdict = (
+            Text("; ".join(broken), style="red") if broken else Text("may train", style="green")
+        )
+        table.add_row(
+            Text(label, style="bold"),
+            f"{size['params']:,.0f}",
+            _times(size.get("params_ratio")),
+            f"{size['macs'] / 1e9:,.3f} G",
+            _times(size.get("macs_ratio")),
+            verdict,
+        )
+    return table
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x"
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column in ("count", "params", "smaller", "MACs", "fewer")
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=column == "searched",
+        )
+    return table

@@ -1,0 +1,150 @@
+"""What starts work: `check`, `run`, `launch`, `resume`; and `schema` for editors."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kdsweep.cli.app import HOME, File, Home, Name, Overrides, TrackingUri, command
+
+if TYPE_CHECKING:
+    from kdsweep.engine.report import Progress
+
+
+@command(
+    "kdsweep launch search_spaces/quickstart.yaml",
+    "kdsweep launch search_spaces/lidar_seg/pvd.yaml run.data.root=/data/semantickitti",
+    "kdsweep launch search_spaces/quickstart.yaml sweep.name=longer sweep.trials=40",
+)
+def launch(
+    file: File,
+    overrides: Overrides = None,
+    home: Home = HOME,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Run a sweep: teacher, baselines, search, confirmation, trade-off table."""
+    from kdsweep.sweep import launch as start
+
+    _exit(start(file, overrides or (), home=home, tracking_uri=tracking_uri).state)
+
+
+@command(
+    "kdsweep resume quickstart",
+    "kdsweep resume quickstart --more 20",
+    "kdsweep resume quickstart --retry failed",
+)
+def resume(
+    name: Name,
+    more: Annotated[int, typer.Option(min=0, help="Sampled trials to add.")] = 0,
+    retry: Annotated[
+        Literal["failed"] | None, typer.Option(help="Run failed trials again.", show_default=False)
+    ] = None,
+    home: Home = HOME,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Go on with a sweep that was interrupted, or add trials to a finished one."""
+    from kdsweep.sweep import resume as go_on
+
+    _exit(go_on(name, more=more, retry=retry, home=home, tracking_uri=tracking_uri).state)
+
+
+def _exit(state: str) -> None:
+    """Tells scripts how a sweep ended: 0 = finished, 1 = failed, 130 = interrupted."""
+    if state != "finished":
+        raise typer.Exit(130 if state == "interrupted" else 1)
+
+
+@command(
+    "kdsweep run search_spaces/quickstart.yaml --out /tmp/run",
+    "kdsweep run search_spaces/quickstart.yaml run.method.voxel_output=2 --out /tmp/run2",
+)
+def run(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Folder of this run; an unfinished one goes on.")],
+    overrides: Overrides = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = 0,
+    home: Home = HOME,
+) -> None:
+    """Train the one run that a sweep file describes, in this process, without search."""
+    from rich.console import Console
+
+    from kdsweep.engine.place import Place
+    from kdsweep.engine.run import execute
+    from kdsweep.spec.load import load_sweep
+
+    spec = load_sweep(file, overrides or ()).run
+    place = Place(home.resolve(), out.resolve(), device=device, threads=threads)
+    console, started = Console(), time.monotonic()
+
+    def report(progress: "Progress") -> bool:
+        console.print(_line(progress, time.monotonic() - started), highlight=False)
+        return True
+
+    result = execute(spec, place, report)
+    for name, value in sorted(result.metrics.items()):
+        console.print(f"  {name:24} {value:.6g}", highlight=False)
+    console.print(f"Student: {result.run_dir / 'student.safetensors'}", soft_wrap=True)
+
+
+def _line(progress: "Progress", elapsed_s: float) -> str:
+    """One epoch in words, with an estimate of the time left."""
+    if progress.stage == "profile":
+        return "measuring the student: parameters, MACs, latency, memory"
+    total = progress.metrics.get("loss/total", float("nan"))
+    known = [
+        f"{name} {value:.4f}"
+        for name, value in progress.metrics.items()
+        if name in ("miou", "recall_at_1", "top1")
+    ]
+    per_epoch_s = sum(
+        value for name, value in progress.metrics.items() if name.startswith("seconds/")
+    )
+    left_s = per_epoch_s * (progress.epochs - progress.epoch)
+    return "  ".join(
+        [
+            f"{progress.stage} {progress.epoch}/{progress.epochs}",
+            f"loss {total:.4f}",
+            *known,
+            f"elapsed {elapsed_s:.0f} s, about {left_s:.0f} s left",
+        ]
+    )
+
+
+@command(
+    "kdsweep check search_spaces/quickstart.yaml",
+    "kdsweep check search_spaces/lidar_seg/pvd.yaml run.data.root=/data/semantickitti",
+)
+def check(
+    file: File,
+    overrides: Overrides = None,
+    home: Home = HOME,
+    macs: Annotated[
+        bool, typer.Option(help="Also count parameters and MACs; reads a few scans.")
+    ] = True,
+) -> None:
+    """Dry run of a sweep file: the space, the baselines, what would be refused. No Ray, no GPU."""
+    from rich.console import Console
+
+    from kdsweep.cli.dry_run import dry_run
+    from kdsweep.spec.load import load_sweep
+
+    Console().print(dry_run(load_sweep(file, overrides or ()), home.resolve(), sizes=macs))
+
+
+@command("kdsweep schema > kdsweep.schema.json", "kdsweep schema --out .vscode/kdsweep.json")
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: print.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the JSON Schema of sweep files, for editors that complete and check YAML."""
+    from kdsweep.spec.schema import schema as build
+
+    text = json.dumps(build(), indent=2) + "\n"
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)

@@ -1,0 +1,60 @@
+"""The teacher of a run: given as a file, or trained once per home by a run of its own."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from kdsweep.engine import checkpoint
+from kdsweep.engine.load import WEIGHTS
+from kdsweep.errors import CheckpointError
+from kdsweep.models.base import Model
+from kdsweep.spec.run import RunSpec
+
+
+def teacher_dir(spec: RunSpec, home: Path) -> Path:
+    """Folder of the run that trains the teacher of `spec`; the same for all runs that share it.
+
+    Raises:
+        SpecError: The run has no teacher that is trained.
+    """
+    return home / "teachers" / spec.teacher_run().identity()
+
+
+def teacher_weights(spec: RunSpec, home: Path) -> Path:
+    """File of the teacher's weights, whether it is there yet or not."""
+    assert spec.teacher is not None
+    if spec.teacher.checkpoint is None:
+        return teacher_dir(spec, home) / WEIGHTS
+    path = Path(spec.teacher.checkpoint).expanduser()
+    return path / WEIGHTS if path.is_dir() else path
+
+
+def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
+    """Loads the weights into the built network.
+
+    Args:
+        model: The teacher's network.
+        weights: Its safetensors file.
+        fingerprint: Of the data; a teacher that kdsweep trained must have seen the same.
+
+    Returns:
+        Digest of the weight file.
+
+    Raises:
+        CheckpointError: The file is damaged, of another width, or was trained on other data.
+    """
+    checkpoint.restore(model, checkpoint.load_tensors(weights), source=weights)
+    record = weights.parent / "metrics.json"
+    if weights.parent.parent.name == "teachers" and record.is_file():
+        trained_on = json.loads(record.read_text())["data"]
+        if trained_on != fingerprint:
+            raise CheckpointError(
+                f"the teacher in {weights.parent} was trained on other data (fingerprint "
+                f"{trained_on}, the run's data has {fingerprint}). Use another home, or remove "
+                "that folder to train the teacher again."
+            )
+    digest = hashlib.blake2b(digest_size=16)
+    with weights.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

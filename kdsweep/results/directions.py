@@ -1,0 +1,45 @@
+"""Which way a metric gets better."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from kdsweep import discover
+from kdsweep.errors import SweepError
+
+Direction = Literal["max", "min"]
+
+_SMALLER_PREFIXES = ("params", "macs", "loss/", "seconds/")
+_SMALLER_SUFFIXES = ("_seconds", "_ms", "_mb")
+
+
+def direction_of(metric: str, spec: Mapping[str, Any]) -> Direction:
+    """Finds the better direction of a metric.
+
+    The sweep's objectives decide first, then what the metric is (costs are better small, ratios of
+    teacher to student better large), then the task that computes it.
+
+    Args:
+        metric: Name of the metric.
+        spec: The resolved sweep.
+
+    Raises:
+        SweepError: Nothing says which way the metric gets better.
+    """
+    objectives: Mapping[str, Direction] = spec.get("objectives") or {}
+    if metric in objectives:
+        return objectives[metric]
+    if metric.endswith("_ratio"):
+        return "max"
+    if metric.startswith(_SMALLER_PREFIXES) or metric.endswith(_SMALLER_SUFFIXES):
+        return "min"
+    task = (spec.get("run") or {}).get("task")
+    if task in discover.names("tasks"):
+        from kdsweep.spec.metrics import known_metrics  # loads the task, and torch with it
+
+        known = known_metrics(task)
+        if metric in known:
+            return known[metric]
+    raise SweepError(
+        f"which way {metric!r} gets better is not known: it is no objective of the sweep "
+        f"({', '.join(objectives) or 'none'}). Say direction='max' or 'min'."
+    )

@@ -1,0 +1,42 @@
+"""The metrics that a sweep may optimise or bound, with the better direction of each."""
+
+from collections.abc import Mapping
+
+from kdsweep.spec.run import task_of
+from kdsweep.tasks.base import Direction
+
+STATIC: Mapping[str, Direction] = {
+    "params": "min",
+    "params_ratio": "max",
+    "macs": "min",
+    "macs_ratio": "max",
+}
+"""Known before training. A ratio is teacher / student: > 1 = the student is smaller."""
+
+PROFILE: Mapping[str, Direction] = {
+    **STATIC,
+    "latency_ms": "min",
+    "latency_ratio": "max",
+    "peak_memory_mb": "min",
+    "peak_memory_ratio": "max",
+    "file_mb": "min",
+    "file_ratio": "max",
+}
+"""What a finished student is measured for, whatever its task."""
+
+COST: Mapping[str, Direction] = {
+    "train_seconds": "min",
+    "gpu_seconds": "min",
+    "step_seconds": "min",
+}
+"""What the training took."""
+
+
+def known_metrics(task: str) -> dict[str, Direction]:
+    """Every metric a trial of a task ends with: the task's own first, then profile and cost."""
+    return {**task_of(task).metrics, **PROFILE, **COST}
+
+
+def epoch_metrics(task: str) -> dict[str, Direction]:
+    """Metrics reported at every evaluation, on which a trial can be stopped early."""
+    return {**task_of(task).metrics, "loss/total": "min"}

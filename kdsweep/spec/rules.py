@@ -1,0 +1,110 @@
+"""Rules that several parts of a sweep file must keep together; each breach is a `Fault`.
+
+They run on what could be read of a faulty file, too, so that all faults appear at once.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from kdsweep.errors import did_you_mean, nearest
+from kdsweep.spec.fault import Fault
+from kdsweep.spec.metrics import epoch_metrics, known_metrics
+from kdsweep.spec.rules_space import space_faults, start_faults
+from kdsweep.spec.run import RunSpec
+from kdsweep.spec.space import Space
+from kdsweep.spec.sweep import SweepSection, SweepSpec
+
+
+def faults(sweep: SweepSpec) -> Iterator[Fault]:
+    """Everything wrong with a sweep whose parts are valid by themselves."""
+    yield from sweep_faults(sweep, sweep.run, sweep.space)
+    yield from space_faults(sweep.run, sweep.space)
+    yield from start_faults(sweep.run, sweep.space, sweep.start)
+
+
+def sweep_faults(
+    sweep: SweepSection, run: RunSpec | None, space: Space, *, mended: bool = False
+) -> Iterator[Fault]:
+    """What of the `sweep` section contradicts itself, the run or the space.
+
+    Args:
+        sweep: The section; fields that could not be read have their defaults.
+        run: The run, or None where it could not be read.
+        space: The searched keys that could be read.
+        mended: Whether faulty fields of the run had to be left out.
+    """
+    yield from _budget_faults(sweep)
+    if sweep.sampler == "grid":
+        for key, distribution in space.items():
+            if distribution.count is None:
+                text = "needs a finite space, but space." + key + f" is {distribution.kind}"
+                yield Fault(("sampler",), f"'grid' {text}", "Write it as choice, int or quantised.")
+    if run is None:
+        return
+    yield from _metric_faults(sweep, run, mended)
+    if mended:
+        return
+    yield from _early_stop_faults(sweep, run)
+    if run.method is None and sweep.baselines:
+        text = f"has {', '.join(sweep.baselines)}, but the run has no method to compare with"
+        yield Fault(("baselines",), text, "Write baselines: [], or give run.method.")
+    workers = sweep.resources.workers
+    sizes = space["train.batch_size"].probes() if "train.batch_size" in space else []
+    for size in [run.train.batch_size, *sizes]:
+        if isinstance(size, int) and size % workers:
+            text = f"is {workers}, which does not divide the batch size {size}"
+            hint = "run.train.batch_size counts the samples of all workers together."
+            yield Fault(("resources", "workers"), text, hint)
+            break
+
+
+def _metric_faults(sweep: SweepSection, run: RunSpec, mended: bool) -> Iterator[Fault]:
+    known = known_metrics(run.task)
+    for part in ("objectives", "constraints"):
+        for metric in getattr(sweep, part):
+            if metric not in known:
+                text = f"is no metric of task {run.task!r}"
+                yield Fault((part, metric), text, _metric_hint(metric, known))
+            elif metric.endswith("_ratio") and run.teacher is None and not mended:
+                text = "compares with the teacher, but the run has none"
+                yield Fault((part, metric), text, f"Use {metric.removesuffix('_ratio')}.")
+    for metric, direction in sweep.objectives.items():
+        if known.get(metric, direction) != direction:
+            text = f"is {direction}, but {metric} is better the other way"
+            yield Fault(("objectives", metric), text, f"Write {metric}: {known[metric]}.")
+
+
+def _metric_hint(given: str, known: Iterable[str]) -> str:
+    """Nearest names first; of a metric per class, only as many as a message can hold."""
+    names = nearest(given, known)
+    few = [name for name in names if "/" not in name or name in names[:3]]
+    return did_you_mean(given, few)
+
+
+def _early_stop_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
+    stop = sweep.early_stop
+    if stop is None:
+        return
+    reported = epoch_metrics(run.task)
+    if stop.metric and stop.metric not in reported:
+        text = f"is {stop.metric!r}, which is not reported while a trial runs"
+        yield Fault(("early_stop", "metric"), text, _metric_hint(stop.metric, reported))
+    if not stop.metric and sweep.objectives and not set(sweep.objectives) & set(reported):
+        text = "is missing: no objective is reported while a trial runs"
+        yield Fault(("early_stop", "metric"), text, _metric_hint("", reported))
+    if stop.grace_epochs >= run.train.epochs:
+        text = f"is {stop.grace_epochs}, but trials have {run.train.epochs} epochs"
+        hint = "No trial could be stopped early: use fewer grace epochs, or leave early_stop out."
+        yield Fault(("early_stop", "grace_epochs"), text, hint)
+
+
+def _budget_faults(sweep: SweepSection) -> Iterator[Fault]:
+    budget = sweep.budget
+    for field in ("gpu_hours", "money"):
+        if getattr(budget, field) is not None and sweep.resources.gpus_per_worker == 0:
+            text = (
+                "counts reserved GPUs, but the sweep reserves none (resources.gpus_per_worker: 0)"
+            )
+            yield Fault(("budget", field), text, "Use budget.hours, or reserve GPUs.")
+    if budget.money is not None and budget.price_per_gpu_hour is None:
+        text = "is missing: budget.money needs it"
+        yield Fault(("budget", "price_per_gpu_hour"), text)

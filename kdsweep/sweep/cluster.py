@@ -1,0 +1,133 @@
+"""Starts Ray on this machine or joins a cluster, quietly, and says what the nodes have."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from kdsweep.errors import ResourceError
+from kdsweep.sweep.resources import Node
+
+_OBJECT_STORE = 128 << 20
+"""Trials send each other nothing large, so 30 % of the memory, Ray's default, is not needed."""
+
+_ATTEMPTS = 3
+"""So often is Ray started: on a machine that is very busy its parts miss each other's deadlines."""
+
+ENVIRONMENT = {
+    # Ray Train looks after its workers this often; its default of 2 s adds seconds to every start.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Relative paths (a data root) mean the same in a worker as where the sweep was launched.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # One report without a metric must not end the sweep; the searcher checks what matters.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The journal replaces Tune's own files and its way of stopping.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def set_environment() -> None:
+    """Sets what Ray reads from the environment; what the user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def local_node() -> Node:
+    """CPU cores and GPUs that this process may use."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _cgroup_cores()
+    return {
+        "CPU": float(max(1, min(cores or 1, quota))) if quota else float(cores or 1),
+        "GPU": float(torch.cuda.device_count() if torch.cuda.is_available() else 0),
+    }
+
+
+def is_connected() -> bool:
+    """Whether this process is connected to Ray already."""
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+@contextmanager
+def connected(address: str | None, node: Node | None, log: Path) -> Iterator[list[Node]]:
+    """Starts Ray on this machine, or joins a cluster, and lets go of it in the end.
+
+    Where this process is connected to Ray already, that connection is used and stays.
+
+    Args:
+        address: Of a running cluster; None starts one here that ends with this process.
+        node: Resources of this machine, where one is started.
+        log: File that takes what Ray prints.
+
+    Yields:
+        Resources of the nodes that are up.
+
+    Raises:
+        ResourceError: The cluster does not answer.
+    """
+    import ray
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        joined = ray.is_initialized()
+        if not joined:
+            connect(address, node)
+        try:
+            yield [found["Resources"] for found in ray.nodes() if found["Alive"]]
+        finally:
+            if not joined:
+                ray.shutdown()
+
+
+def connect(address: str | None, node: Node | None) -> None:
+    """Connects this process to Ray; see `connected`."""
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    where = address or "this machine"
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(**_arguments(address, node))
+            return
+        except (
+            Exception
+        ) as error:  # Ray raises bare ones where its processes do not come up in time
+            ray.shutdown()
+            if attempt == _ATTEMPTS or address is not None:
+                raise ResourceError(f"Ray does not start or answer on {where}: {error}") from error
+
+
+def _arguments(address: str | None, node: Node | None) -> dict[str, Any]:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        return {"address": address, "runtime_env": {"env_vars": ENVIRONMENT}, **quiet}
+    assert node is not None
+    return {
+        "address": "local",
+        "num_cpus": int(node["CPU"]),
+        "num_gpus": int(node["GPU"]),
+        # Without it nobody gives back the resources of a slot whose controller was killed.
+        "include_dashboard": True,
+        "object_store_memory": _OBJECT_STORE,
+        **quiet,
+    }
+
+
+def _cgroup_cores() -> int:
+    """Cores that a container may use; 0 = no limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return 0 if quota == "max" else max(1, int(quota) // int(period))

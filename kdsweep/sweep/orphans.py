@@ -1,0 +1,61 @@
+"""Gives back what a slot reserved whose controller died before Ray Train's own cleaner knew of it.
+
+A controller registers its placement group with the cleaner only when its workers are up. One that
+is killed while they start leaves the reservation behind for ever, and no slot could start in its
+place.
+"""
+
+import time
+
+import ray
+import ray.exceptions
+from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup, PlacementGroupID
+from ray.util.state import list_actors, list_placement_groups
+from ray.util.state.exception import RayStateApiException
+
+_GRACE_S = 20.0
+"""A reservation that nobody has used so long after a death is given back."""
+_LIMIT = 10_000
+
+
+class Orphans:
+    """Reservations that may have lost their owner."""
+
+    def __init__(self) -> None:
+        self._suspects: set[str] = set()
+        self._since_s = 0.0
+
+    def suspect(self) -> None:
+        """Notes the reservations of the moment: one of their owners has died."""
+        self._suspects |= _reserved()
+        self._since_s = time.monotonic()
+
+    def release(self) -> None:
+        """Gives back the suspects that no living process uses, once they had time to be used."""
+        if not self._suspects or time.monotonic() - self._since_s < _GRACE_S:
+            return
+        try:
+            actors = list_actors(limit=_LIMIT, detail=True, raise_on_missing_output=False)
+        except RayStateApiException:
+            return  # asked again at the next look
+        used = {actor.placement_group_id for actor in actors if actor.state != "DEAD"}
+        for group in self._suspects & _reserved() - used:
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+        self._suspects.clear()
+
+
+def _reserved() -> set[str]:
+    """Placement groups of this job that hold CPUs or GPUs; those of Tune's trials hold neither."""
+    job = ray.get_runtime_context().get_job_id()
+    try:
+        groups = list_placement_groups(limit=_LIMIT, detail=True, raise_on_missing_output=False)
+    except RayStateApiException:
+        return set()
+    return {
+        group.placement_group_id
+        for group in groups
+        if group.creator_job_id == job
+        and group.state != "REMOVED"
+        and any({"CPU", "GPU"} & set(bundle["unit_resources"]) for bundle in group.bundles or ())
+    }

@@ -1,0 +1,143 @@
+"""Sends the journal to the tracker, in a thread of the driver, however long the tracker is away.
+
+How far it has come is kept in a file beside the journal. A sweep therefore never waits for its
+tracker, and what could not be sent is sent by the next process that runs the sweep.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from kdsweep.engine import files
+from kdsweep.errors import TrackingError
+from kdsweep.sweep import journal
+from kdsweep.sweep.journal import Event
+from kdsweep.sweep.transcribe import Scribe
+from kdsweep.tracking import Tracker, TrackingUnavailable
+
+_POLL_S = 0.3
+_FIRST_WAIT_S = 1.0
+_LONGEST_WAIT_S = 30.0
+
+Connect = Callable[[], Tracker]
+
+
+class Publisher:
+    """Tails a sweep's journal into a tracker while it is used as a context.
+
+    Args:
+        sweep: Name of the sweep.
+        folder: The sweep's folder, which holds the journal.
+        connect: Opens the tracker; called in the publisher's thread.
+        note: Shows one line to the user.
+        wait_s: First pause after a failure; doubles up to 30 s.
+    """
+
+    def __init__(
+        self,
+        sweep: str,
+        folder: Path,
+        connect: Connect,
+        note: Callable[[str], None],
+        wait_s: float = _FIRST_WAIT_S,
+    ) -> None:
+        self._sweep = sweep
+        self._journal = folder / "journal.jsonl"
+        self._yaml = folder / "sweep.yaml"
+        self._state = folder / "published.json"
+        self._connect = connect
+        self._note = note
+        self._wait_s = wait_s
+        self._offset = _read_offset(self._state)
+        self._scribe: Scribe | None = None
+        self._deadline: float | None = None
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def __enter__(self) -> "Publisher":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.finish(timeout_s=5.0 if error else 60.0)
+
+    def finish(self, timeout_s: float = 60.0) -> int:
+        """Sends what is left, for at most some time.
+
+        Returns:
+            Events that could not be sent; the user is told.
+        """
+        if self._deadline is None:
+            self._deadline = time.monotonic() + timeout_s
+            self._wake.set()
+            self._thread.join(timeout_s)
+            unsent = sum(1 for _ in journal.read(self._journal, self._offset))
+            if unsent:
+                self._note(
+                    f"Tracking has not got {unsent} of the sweep's events. None is lost: they are "
+                    f"in {self._journal} and are sent by `kdsweep resume {self._sweep}`."
+                )
+        return sum(1 for _ in journal.read(self._journal, self._offset))
+
+    def _run(self) -> None:
+        while not self._too_late():
+            last = self._deadline is not None
+            for event, offset in journal.read(self._journal, self._offset):
+                if not self._send(event):
+                    return
+                self._offset = offset
+                files.write_json(self._state, {"offset": offset})
+            if last:
+                return
+            self._wake.wait(_POLL_S)
+
+    def _send(self, event: Event) -> bool:
+        """Tells one event, again and again while the tracker is away; False: no time is left."""
+        wait_s, warned = self._wait_s, False
+        while True:
+            try:
+                self._open().tell(event)
+                if warned:
+                    self._note("Tracking answers again; everything is being sent.")
+                return True
+            except TrackingUnavailable as error:
+                if not warned:
+                    self._note(f"Tracking is away, training goes on: {error}")
+                warned = True
+            except TrackingError as error:
+                what = f"{event['event']} {event.get('trial', '')}".strip()
+                self._note(f"Tracking refuses {what}: {error}")
+                return True
+            if self._too_late():
+                return False
+            self._wake.clear()
+            self._wake.wait(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def _open(self) -> Scribe:
+        if self._scribe is None:
+            yaml = self._yaml.read_text() if self._yaml.is_file() else ""
+            scribe = Scribe(self._sweep, self._connect(), sweep_yaml=yaml)
+            scribe.recall(
+                event for event, end in journal.read(self._journal) if end <= self._offset
+            )
+            self._scribe = scribe
+        return self._scribe
+
+    def _too_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+
+def _read_offset(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())["offset"])
+    except (OSError, ValueError, KeyError):
+        return 0

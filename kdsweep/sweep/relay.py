@@ -1,0 +1,79 @@
+"""Carries a run's progress from a worker to the pool, and keeps it beside the run until then.
+
+A driver that is killed has not written down all that its workers had told. A run therefore keeps
+its epochs in its own folder and tells them again when it goes on; the journal leaves out what it
+has.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from kdsweep.sweep import journal
+from kdsweep.sweep.jobs import Job
+from kdsweep.sweep.journal import Event, Journal, jsonable
+
+EPOCHS = "epochs.jsonl"
+
+
+class Relay:
+    """The `report` of a run, called by each of its workers equally often.
+
+    Args:
+        job: The run.
+        slot: Name of the slot that it runs in.
+        pool: Handle of the pool's actor.
+        first: Whether this is the worker that talks to the pool.
+        share: Gives the first worker's value to all.
+    """
+
+    def __init__(
+        self, job: Job, slot: str, pool: Any, *, first: bool, share: Callable[[Any], Any]
+    ) -> None:
+        self._job = job
+        self._slot = slot
+        self._pool = pool
+        self._first = first
+        self._share = share
+        self._path = Path(job.run_dir) / EPOCHS
+        self.epoch = 0
+        """Last epoch that was told."""
+
+    def replay(self) -> bool:
+        """Tells the epochs of earlier processes again; False: the run has to stop."""
+        go_on = True
+        if self._first:
+            for event in journal.events(self._path):
+                go_on = go_on and self._tell("train", event)
+        return bool(self._share(go_on))
+
+    def __call__(self, progress: Any) -> bool:
+        """Tells one piece of progress and gives the answer to all workers."""
+        event = {
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "metrics": dict(jsonable(progress.metrics)),
+        }
+        go_on = True
+        if progress.stage == "train":
+            self.epoch = progress.epoch
+        if self._first:
+            if progress.stage == "train":
+                with Journal(self._path) as kept:
+                    kept.append("epoch", **event)
+            go_on = self._tell(progress.stage, event)
+        return bool(self._share(go_on))
+
+    def _tell(self, stage: str, event: Event) -> bool:
+        return ray.get(
+            self._pool.report.remote(
+                self._slot,
+                self._job.trial,
+                stage,
+                event["epoch"],
+                event["epochs"],
+                event["metrics"],
+            )
+        )

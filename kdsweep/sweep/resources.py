@@ -1,0 +1,109 @@
+"""How many trials fit on the cluster at once, and the refusal of what fits nowhere."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kdsweep.errors import ResourceError
+
+Node = Mapping[str, float]
+"""A node's resources by Ray's names: ``CPU``, ``GPU``."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one trial needs.
+
+    Attributes:
+        workers: Processes that train it together.
+        cpus: CPU cores of each.
+        gpus: GPUs of each: whole numbers, or a part below 1.
+    """
+
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        each = f"{self.cpus:g} CPU{gpus}"
+        return each if self.workers == 1 else f"{self.workers} workers with {each} each"
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """A worker's share, as Ray wants it."""
+        share = {"CPU": self.cpus}
+        if self.gpus:
+            share["GPU"] = self.gpus
+        return share
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a sweep's trials run.
+
+    Attributes:
+        need: What one trial needs.
+        slots: Trials at once.
+        packed: Whether all workers of a trial sit on one node.
+        threads: Threads of each worker.
+    """
+
+    need: Need
+    slots: int
+    packed: bool
+    threads: int
+
+
+def plan_layout(need: Need, nodes: Sequence[Node], concurrent: int | None = None) -> Layout:
+    """Computes how many trials run at once.
+
+    Args:
+        need: What one trial needs.
+        nodes: Resources of the nodes that are up.
+        concurrent: Upper limit that the user set.
+
+    Raises:
+        ResourceError: A worker, or all workers together, fit nowhere; the message says what each
+            node has.
+    """
+    if 0 < need.gpus < 1 or need.gpus == int(need.gpus):
+        workers = [_fit(need.cpus, need.gpus, node) for node in nodes]
+    else:
+        raise ResourceError(
+            f"resources.gpus_per_worker is {need.gpus:g}: above 1 it must be a whole number."
+        )
+    per_node = [count // need.workers for count in workers]
+    packed = any(per_node)
+    slots = sum(per_node) if packed else sum(workers) // need.workers
+    if slots == 0:
+        raise ResourceError(_refusal(need, nodes))
+    slots = min(slots, concurrent or slots)
+    return Layout(need, slots, packed, threads=max(1, math.floor(need.cpus)))
+
+
+def _fit(cpus: float, gpus: float, node: Node) -> int:
+    """Workers that fit on a node. A GPU that is shared must hold whole shares."""
+    limits = []
+    if cpus:
+        limits.append(math.floor(node.get("CPU", 0.0) / cpus + 1e-9))
+    if 0 < gpus < 1:
+        limits.append(math.floor(1 / gpus + 1e-9) * math.floor(node.get("GPU", 0.0)))
+    elif gpus:
+        limits.append(math.floor(node.get("GPU", 0.0) / gpus))
+    return min(limits, default=1)
+
+
+def _refusal(need: Need, nodes: Sequence[Node]) -> str:
+    have = "; ".join(
+        f"node {number}: {node.get('CPU', 0.0):g} CPU, {node.get('GPU', 0.0):g} GPU"
+        for number, node in enumerate(nodes, 1)
+    )
+    no_gpu = need.gpus > 0 and not any(node.get("GPU", 0.0) for node in nodes)
+    hint = (
+        "There is no GPU here: set sweep.resources.gpus_per_worker=0 to train on CPUs, or launch "
+        "on a cluster that has some."
+        if no_gpu
+        else "Lower sweep.resources (workers, cpus_per_worker, gpus_per_worker)."
+    )
+    return f"a trial needs {need}, which fits nowhere. There is {have or 'no node'}. {hint}"

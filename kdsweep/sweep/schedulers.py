@@ -1,0 +1,132 @@
+"""Early stopping: successive halving over reported epochs, whose rungs survive a restart.
+
+Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (ASHA), as in
+Ray Tune's `AsyncHyperBandScheduler`. Differs from the source: only sampled trials enter the rungs.
+Teacher, baselines and confirmations run to their end and are no part of the population that
+sampled trials are ranked in.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+
+from kdsweep.sweep.ledger import Record
+
+Decide = Callable[[str, int, bool], None]
+"""Told of every decision at a rung: trial, epoch, whether it goes on."""
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Settings of successive halving.
+
+    Attributes:
+        metric: What trials are ranked by.
+        mode: Whether more or less of it is better.
+        grace_epochs: No trial stops before this epoch.
+        reduction: One of this many trials goes on beyond each rung.
+        epochs: Epochs of a whole run.
+    """
+
+    metric: str
+    mode: Literal["max", "min"]
+    grace_epochs: int
+    reduction: float
+    epochs: int
+
+    def rungs(self) -> list[int]:
+        """Epochs at which trials are compared, rising; the last epoch of a run is none of them."""
+        rung, found = float(self.grace_epochs), []
+        while rung < self.epochs:
+            found.append(math.ceil(rung))
+            rung *= self.reduction
+        return sorted(set(found))
+
+
+class _Name:
+    """Stands for a Tune trial under the sweep's own id, which outlives Tune's."""
+
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+class RungScheduler(AsyncHyperBandScheduler):
+    """Successive halving by the sweep's own trial ids.
+
+    Args:
+        stop: The settings.
+        decide: Told of every decision at a rung, so that a worker waiting there goes on or stops.
+    """
+
+    def __init__(self, stop: EarlyStop, decide: Decide = lambda *_: None) -> None:
+        # Larger than the last epoch: trials that reach the end finish by themselves, they are not
+        # stopped there; and the last rung lies before the end.
+        super().__init__(
+            time_attr="epoch",
+            metric=stop.metric,
+            mode=stop.mode,
+            max_t=stop.epochs + 1,
+            grace_period=stop.grace_epochs,
+            reduction_factor=stop.reduction,
+        )
+        self._rung_epochs = frozenset(stop.rungs())
+        self._last_epoch = stop.epochs
+        self._decide = decide
+
+    def replay(self, record: Record) -> None:
+        """Fills the rungs with what an earlier process saw, in the order in which it saw it."""
+        for entry in record.of_kind("search"):
+            if not entry.history:
+                continue
+            name = _Name(entry.plan.trial)
+            super().on_trial_add(None, name)
+            for epoch in sorted(epoch for epoch in entry.history if epoch < self._last_epoch):
+                super().on_trial_result(None, name, {"epoch": epoch, **entry.history[epoch]})
+            super().on_trial_remove(None, name)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if _is_search(trial):
+            super().on_trial_add(tune_controller, _Name(trial.config["trial"]))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Decides after an epoch; results without epoch or metric, and the last, decide nothing."""
+        if not _is_search(trial) or result.get("epoch", self._last_epoch) >= self._last_epoch:
+            return TrialScheduler.CONTINUE
+        name = trial.config["trial"]
+        decision = super().on_trial_result(tune_controller, _Name(name), result)
+        if result.get("epoch") in self._rung_epochs:
+            self._decide(name, int(result["epoch"]), decision != TrialScheduler.STOP)
+        return decision
+
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Any, result: Mapping[str, Any]
+    ) -> None:
+        # The last epoch was handed in as a result before; only the bookkeeping is left.
+        if _is_search(trial):
+            super().on_trial_complete(tune_controller, _Name(trial.config["trial"]), {})
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Leaves the rungs as they are: a trial that starts again was ranked there already."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Leaves the rungs as they are."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its whole setting for a restore of its own, which is never used."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RungScheduler":
+        return self
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes nothing: the rungs are rebuilt from the journal."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Reads nothing: see `replay`."""
+
+
+def _is_search(trial: Any) -> bool:
+    return trial.config.get("kind") == "search"

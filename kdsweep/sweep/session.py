@@ -1,0 +1,311 @@
+"""One process that runs a sweep: from the open journal to the recorded end."""
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep.engine import files
+from kdsweep.engine.teacher import teacher_dir
+from kdsweep.errors import KdsweepError
+from kdsweep.spec.metrics import epoch_metrics
+from kdsweep.spec.run import RunSpec, task_of
+from kdsweep.spec.sweep import SweepSpec
+from kdsweep.sweep import cluster
+from kdsweep.sweep.admission import Admission
+from kdsweep.sweep.budget import Budget
+from kdsweep.sweep.interrupt import Interrupt, on_signals
+from kdsweep.sweep.jobs import ENGINE, Job
+from kdsweep.sweep.keep import prune
+from kdsweep.sweep.ledger import Ledger, Plan, Record
+from kdsweep.sweep.planner import Planner
+from kdsweep.sweep.resources import Layout, Need, plan_layout
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a process runs a sweep; nothing of it changes a result.
+
+    Attributes:
+        home: Folder of everything that kdsweep writes.
+        folder: The sweep's folder in it.
+        address: Ray cluster to join; None starts one on this machine.
+        trials: Sampled trials in all.
+        retry_failed: Whether failed trials run again.
+        execute: The function that trains a run, ``module:function``. Another than the engine's
+            needs no data, and nothing is known of its students before training.
+    """
+
+    home: Path
+    folder: Path
+    address: str | None = None
+    trials: int = 0
+    retry_failed: bool = False
+    execute: str = ENGINE
+
+    @property
+    def trains(self) -> bool:
+        """Whether runs go through the engine."""
+        return self.execute == ENGINE
+
+
+@dataclass(frozen=True)
+class End:
+    """How a session ended: ``finished``, ``interrupted`` or ``failed``, and why."""
+
+    state: str
+    reason: str = ""
+
+
+Changed = Callable[[Record], None]
+
+
+class Session:
+    """Runs the trials of a sweep on Ray.
+
+    Args:
+        spec: The sweep.
+        settings: How this process runs it.
+        ledger: Its open record.
+        changed: Called in the driver's thread after every change.
+    """
+
+    def __init__(
+        self, spec: SweepSpec, settings: Settings, ledger: Ledger, changed: Changed
+    ) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._ledger = ledger
+        self._changed = changed
+
+    def run(self, interrupt: Interrupt) -> End:
+        """Runs until nothing is left to do, or until it is interrupted.
+
+        Raises:
+            KdsweepError: Data, resources or the record make it impossible to go on.
+        """
+        cluster.set_environment()
+        need = _need(self._spec)
+        joins = self._settings.address is not None or cluster.is_connected()
+        node = None if joins else cluster.local_node()
+        if node is not None:  # what fits nowhere is refused before Ray takes its time to start
+            plan_layout(need, [node])
+        data = _Background(self._prepare_data)
+        imports = _Background(_import_ray_libraries)
+        from ray.exceptions import RayError
+
+        # Ray puts its own handlers in place when it starts; ours come after.
+        log = self._settings.folder / "ray.log"
+        with cluster.connected(self._settings.address, node, log) as nodes, on_signals(interrupt):
+            layout = plan_layout(need, nodes, self._spec.resources.concurrent)
+            imports.result()
+            try:
+                with self._slots(layout, interrupt) as (pool, slots):
+                    data.result()
+                    end = self._search(layout, pool, slots, interrupt)
+            except RayError as error:
+                raise SweepError(
+                    f"Ray went down: {type(error).__name__}: {error}. Everything recorded is "
+                    f"whole: continue with `kdsweep resume {self._spec.name}`."
+                ) from error
+        shutil.rmtree(self._settings.folder / "ray", ignore_errors=True)
+        return end
+
+    @contextlib.contextmanager
+    def _slots(self, layout: Layout, interrupt: Interrupt) -> Iterator[tuple[Any, Any]]:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from kdsweep.sweep.pool import JobPool
+        from kdsweep.sweep.slots import Slots
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        pool = (
+            ray.remote(JobPool)
+            .options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here)
+            .remote()
+        )
+        isolated = self._spec.resources.isolation == "trial"
+        slots = Slots(layout, pool, self._settings.folder / "ray", isolated=isolated)
+        slots.start()
+
+        def close_pool() -> None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(pool.close.remote())
+
+        with interrupt.calling(close_pool):
+            yield pool, slots
+        close_pool()
+        # Interrupted workers would only finish an epoch that a resume repeats anyway.
+        slots.close(timeout_s=0.0 if interrupt.raised else 3.0)
+
+    def _search(self, layout: Layout, pool: Any, slots: Any, interrupt: Interrupt) -> End:
+        from ray import tune
+
+        from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
+        from kdsweep.sweep.search import SweepSearcher, make_config
+        from kdsweep.sweep.trial import TrialDriver
+
+        planner = self._planner(layout)
+        stop = _early_stop(self._spec)
+        rungs = EarlyStop(**stop).rungs() if stop else []
+        scheduler = None
+        if stop:
+            scheduler = RungScheduler(
+                EarlyStop(**stop), lambda trial, *decision: pool.decide.remote(trial, *decision)
+            )
+            scheduler.replay(self._ledger.record)
+
+        def configure(plan: Plan) -> dict[str, Any]:
+            return make_config(plan, self._job(plan, layout, tuple(rungs)), pool)
+
+        searcher = SweepSearcher(
+            planner,
+            self._ledger,
+            slots=layout.slots,
+            configure=configure,
+            dropped=lambda trial: pool.drop.remote(trial),
+            changed=self._after_change,
+            health=slots.check,
+            interrupt=interrupt,
+        )
+        storage = self._settings.folder / "ray"
+        tune.Tuner(
+            tune.with_resources(TrialDriver, {"memory": 1}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(storage),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=3),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+        if searcher.error is not None:
+            raise searcher.error
+        if interrupt.raised:
+            return End("interrupted", interrupt.reason)
+        return self._end(planner)
+
+    def _end(self, planner: Planner) -> End:
+        unfinished = [e.plan.trial for e in self._ledger.record.trials.values() if not e.ended]
+        if unfinished:
+            return End("interrupted", f"{', '.join(unfinished)} did not run to the end")
+        if planner.teacher_failed:
+            return End("failed", planner.closing)
+        return End("finished", planner.closing)
+
+    def _planner(self, layout: Layout) -> Planner:
+        spec, home = self._spec, self._settings.home
+        run, budget = spec.run, spec.budget
+
+        def static(run: RunSpec) -> dict[str, float]:
+            from kdsweep.engine.place import Place
+            from kdsweep.engine.profile import static_profile
+
+            return static_profile(run, Place(home, self._settings.folder, device="cpu"))
+
+        trained = run.teacher is not None and run.teacher.train is not None
+        return Planner(
+            spec,
+            self._ledger,
+            budget=Budget(
+                hours=budget.hours,
+                gpu_hours=budget.gpu_hours,
+                money=budget.money,
+                price_per_gpu_hour=budget.price_per_gpu_hour or 0.0,
+                gpus_per_trial=layout.need.workers * layout.need.gpus,
+            ),
+            trials=self._settings.trials,
+            admission=Admission(spec, static if self._settings.trains else None),
+            teacher=run.teacher_run() if trained else None,
+            retry_failed=self._settings.retry_failed,
+        )
+
+    def _job(self, plan: Plan, layout: Layout, rungs: tuple[int, ...]) -> Job:
+        home, teacher = self._settings.home, plan.kind == "teacher"
+        return Job(
+            trial=plan.trial,
+            spec=plan.spec,
+            home=str(home),
+            run_dir=str(teacher_dir(self._spec.run, home) if teacher else self._runs / plan.trial),
+            device="cuda" if layout.need.gpus else "cpu",
+            threads=layout.threads,
+            execute=self._settings.execute,
+            rungs=rungs if plan.kind == "search" else (),
+        )
+
+    def _after_change(self, plan: Plan) -> None:
+        if self._ledger.record.trials[plan.trial].ended:
+            prune(self._spec, self._ledger.record, self._runs)
+        self._changed(self._ledger.record)
+
+    @property
+    def _runs(self) -> Path:
+        return self._settings.folder / "runs"
+
+    def _prepare_data(self) -> None:
+        if not self._settings.trains:
+            return
+        run, home = self._spec.run, self._settings.home
+        task = task_of(run.task)(run.data, run.loss, home=home)
+        with files.locked(home / "data.lock"):
+            task.prepare()
+
+
+class _Background:
+    """A call in a thread of its own, whose error appears where its result is wanted."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except (KdsweepError, OSError, ImportError) as error:
+            self._error = error
+
+    def result(self) -> None:
+        """Waits for the end.
+
+        Raises:
+            Exception: What the call raised.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _import_ray_libraries() -> None:
+    """Takes some seconds, which pass while Ray starts."""
+    import kdsweep.sweep.slot_host
+    import kdsweep.sweep.trial  # noqa: F401
+
+
+def _need(spec: SweepSpec) -> Need:
+    resources = spec.resources
+    return Need(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
+
+
+def _early_stop(spec: SweepSpec) -> dict[str, Any]:
+    """Settings of early stopping, empty where there is none."""
+    stop = spec.early_stop
+    if stop is None:
+        return {}
+    reported = epoch_metrics(spec.run.task)
+    metric = stop.metric or next(name for name in spec.objectives if name in reported)
+    return {
+        "metric": metric,
+        "mode": spec.objectives.get(metric, reported[metric]),
+        "grace_epochs": stop.grace_epochs,
+        "reduction": stop.reduction,
+        "epochs": spec.run.train.epochs,
+    }

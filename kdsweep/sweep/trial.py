@@ -1,0 +1,66 @@
+"""A Tune trial: submits its job to the pool and relays the news. It trains nothing itself.
+
+This module imports no torch, so that the trial's process stays small.
+"""
+
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray import tune
+
+from kdsweep.sweep.jobs import Job, Outcome, Update
+
+_POLL_S = 30.0
+
+
+class TrialDriver(tune.Trainable):
+    """Follows one job at a time; `reuse_actors` gives the same process many trials in turn.
+
+    Its configuration holds ``trial``, ``kind``, ``job`` and ``pool``. Every result holds ``news``:
+    the updates since the last result and, in the last one, the outcome. Results of epochs also hold
+    ``epoch`` and the metrics of the last epoch among them. A scheduler misses none that matters,
+    because workers wait at its rungs.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._pool = config["pool"]
+        self._job: Job = config["job"]
+        self._seen = 0
+        self._submitted = False
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial into the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Waits for news."""
+        try:
+            if not self._submitted:
+                ray.get(self._pool.submit.remote(self._job))
+                self._submitted = True
+            return self._next()
+        except ray.exceptions.RayActorError:
+            return _result([], Outcome("lost", "the pool of jobs is gone"))
+
+    def _next(self) -> dict[str, Any]:
+        while True:
+            updates, outcome, closed = ray.get(
+                self._pool.follow.remote(self._job.trial, self._seen, _POLL_S)
+            )
+            self._seen += len(updates)
+            if closed and outcome is None:
+                outcome = Outcome("lost", "the sweep ends")
+            if updates or outcome is not None:
+                return _result(updates, outcome)
+
+
+def _result(updates: list[Update], outcome: Outcome | None) -> dict[str, Any]:
+    result: dict[str, Any] = {"news": updates}
+    epochs = [update for update in updates if update.stage == "train"]
+    if epochs:
+        result |= {**epochs[-1].metrics, "epoch": epochs[-1].epoch}
+    if outcome is not None:
+        result |= {"news": [*updates, outcome], "done": True}
+    return result

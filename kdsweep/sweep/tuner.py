@@ -1,0 +1,238 @@
+"""Launches and resumes sweeps: the lock, the folder, one session, the publisher, the end."""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from kdsweep.engine import files
+from kdsweep.errors import SweepError, did_you_mean
+from kdsweep.spec.load import load_sweep
+from kdsweep.spec.sweep import NAME_PATTERN, SweepSpec
+from kdsweep.sweep.display import Display, make_display
+from kdsweep.sweep.interrupt import Interrupt, on_signals
+from kdsweep.sweep.jobs import ENGINE
+from kdsweep.sweep.ledger import Ledger, Record
+from kdsweep.sweep.lock import SweepLock
+from kdsweep.sweep.publisher import Publisher
+from kdsweep.sweep.session import End, Session, Settings
+from kdsweep.sweep.summary import summarise
+from kdsweep.tracking import connect, default_home
+
+JOURNAL = "journal.jsonl"
+_SPEC = "sweep.json"
+_FILE = "sweep.yaml"
+_PACKAGES = ("kdsweep", "torch", "ray", "optuna", "mlflow", "spconv-cu120")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a launch leaves.
+
+    Attributes:
+        name: Name of the sweep.
+        state: ``finished``, ``interrupted`` or ``failed``.
+        reason: Why, where it did not run as asked for.
+        folder: The sweep's folder.
+        record: All its trials.
+    """
+
+    name: str
+    state: str
+    reason: str
+    folder: Path
+    record: Record
+
+
+def launch(
+    sweep: SweepSpec | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    execute: str = ENGINE,
+) -> Finished:
+    """Runs a new sweep to its end.
+
+    Args:
+        sweep: A sweep file or a sweep.
+        overrides: ``key=value``, applied to the file.
+        home: Folder of everything that kdsweep writes; default $KDSWEEP_HOME, ./kdsweep_runs.
+        tracking_uri: MLflow store or server; default: the sweep file's, else SQLite in `home`.
+        address: Ray cluster to run on; default: this machine.
+        quiet: Print nothing.
+        execute: The function that trains a run, as ``module:function``.
+
+    Raises:
+        SpecError: The sweep file is wrong.
+        SweepError: A sweep of this name runs or exists.
+        ResourceError: What a trial needs is not there.
+        DataError: The data is missing or damaged.
+    """
+    spec = sweep if isinstance(sweep, SweepSpec) else load_sweep(sweep, overrides)
+    text = "" if isinstance(sweep, SweepSpec) else Path(sweep).read_text(encoding="utf-8")
+    settings = _settings(spec.name, home, address, spec.trials, execute)
+    with SweepLock(settings.folder):
+        record = Record.read(settings.folder / JOURNAL)
+        if not record.trials:  # it ended before it began: no data, no GPU, ...
+            _forget(settings.folder)
+        elif record.started:
+            raise SweepError(
+                f"sweep {spec.name!r} exists already ({_words(record)}) in {settings.folder}. "
+                f"Continue it with `kdsweep resume {spec.name}`, or launch under another name: "
+                f"sweep.name={spec.name}-2"
+            )
+        files.write_json(settings.folder / _SPEC, spec.to_dict())
+        if text:
+            (settings.folder / _FILE).write_text(text, encoding="utf-8")
+        return _run(spec, settings, tracking_uri, quiet, resumed=False)
+
+
+def resume(
+    name: str,
+    *,
+    more: int = 0,
+    retry: Literal["failed"] | None = None,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    execute: str = ENGINE,
+) -> Finished:
+    """Continues a sweep that was interrupted, or adds to one that has finished.
+
+    Args:
+        name: Name of the sweep.
+        more: Sampled trials on top of those that were asked for.
+        retry: ``failed`` runs failed trials again.
+        home: See `launch`.
+        tracking_uri: See `launch`.
+        address: See `launch`.
+        quiet: See `launch`.
+        execute: See `launch`.
+
+    Raises:
+        SweepError: There is no such sweep, it runs, or nothing is left to do.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise SweepError(_unknown(name, default_home(home)))
+    settings = _settings(name, home, address, 0, execute)
+    path = settings.folder / _SPEC
+    if not path.is_file():
+        raise SweepError(_unknown(name, settings.home))
+    try:
+        spec = SweepSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise SweepError(f"{path} is damaged ({error}). Launch the sweep file again.") from None
+    with SweepLock(settings.folder):
+        record = Record.read(settings.folder / JOURNAL)
+        asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
+        if record.state == "finished" and not more and not retry:
+            raise SweepError(
+                f"sweep {name!r} has finished: nothing is left to do. Use --more N for more "
+                "trials, or --retry failed to run failed ones again."
+            )
+        settings = _settings(name, home, address, asked + more, execute, retry == "failed")
+        return _run(spec, settings, tracking_uri, quiet, resumed=record.started)
+
+
+def _settings(
+    name: str,
+    home: str | Path | None,
+    address: str | None,
+    trials: int,
+    execute: str,
+    retry_failed: bool = False,
+) -> Settings:
+    root = default_home(home)
+    return Settings(
+        home=root,
+        folder=root / "sweeps" / name,
+        address=address,
+        trials=trials,
+        retry_failed=retry_failed,
+        execute=execute,
+    )
+
+
+def _run(
+    spec: SweepSpec, settings: Settings, tracking_uri: str | None, quiet: bool, *, resumed: bool
+) -> Finished:
+    """One session between its first and its last event."""
+    folder = settings.folder
+    interrupt = Interrupt()
+    uri = tracking_uri or (spec.tracking.uri if spec.tracking else None)
+    display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    publisher = Publisher(
+        spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note
+    )
+    with on_signals(interrupt), Ledger.open(folder / JOURNAL) as ledger, publisher, display:
+        ledger.write(
+            "sweep_started",
+            sweep=spec.name,
+            spec=spec.to_dict(),
+            trials=settings.trials,
+            resumed=resumed,
+            tags=_tags(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        end = _session(spec, settings, ledger, display, interrupt)
+        stopped = end.state == "interrupted"  # somebody waits for the process to end
+        if not stopped:
+            ledger.write("summary", **asdict(summarise(spec.name, folder)))
+        ledger.write("sweep_ended", state=end.state, reason=end.reason)
+        display.close()
+        publisher.finish(timeout_s=5.0 if stopped else 60.0)
+        display.summary(spec.name, folder, ledger.record, end.state, end.reason)
+    return Finished(spec.name, end.state, end.reason, folder, ledger.record)
+
+
+def _session(
+    spec: SweepSpec, settings: Settings, ledger: Ledger, display: Display, interrupt: Interrupt
+) -> End:
+    try:
+        return Session(spec, settings, ledger, display.update).run(interrupt)
+    except BaseException as error:  # recorded, not swallowed
+        now = isinstance(error, KeyboardInterrupt)
+        reason = "stopped at once" if now else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(SweepError):  # the disk may be what is full
+            ledger.write("sweep_ended", state="interrupted" if now else "failed", reason=reason)
+        raise
+
+
+def _forget(folder: Path) -> None:
+    """Removes the record of a launch that got nowhere, so that it can be launched again."""
+    for name in (JOURNAL, "published.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _words(record: Record) -> str:
+    done = sum(entry.ended for entry in record.trials.values())
+    state = "killed" if record.state == "running" else record.state
+    return f"{state}, {done} of {len(record.trials)} trials ended"
+
+
+def _unknown(name: str, home: Path) -> str:
+    there = sorted(path.parent.name for path in (home / "sweeps").glob(f"*/{_SPEC}"))
+    if not there:
+        return f"there is no sweep {name!r} in {home}: it holds none. Is --home right?"
+    return f"there is no sweep {name!r} in {home}. {did_you_mean(name, there)}"
+
+
+def _tags() -> dict[str, str]:
+    """Facts about where a sweep runs, for the tracker."""
+    tags = {"host": socket.gethostname(), "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            tags[package] = version(package)
+    return tags

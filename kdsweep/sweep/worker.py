@@ -1,0 +1,144 @@
+"""What runs in a slot's Ray Train workers: one job after another, each through the engine.
+
+The first worker talks to the pool and passes jobs and stop decisions on to the others, so that all
+of them make the same calls in the same order.
+"""
+
+import gc
+import socket
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+
+from kdsweep.engine.place import Place
+from kdsweep.errors import KdsweepError
+from kdsweep.sweep.jobs import Job, Outcome, resolve
+from kdsweep.sweep.journal import jsonable
+from kdsweep.sweep.relay import Relay
+
+_IDLE_S = 5.0
+"""An idle slot's workers meet this often, so that their collectives never time out."""
+
+
+@dataclass(frozen=True)
+class SlotConfig:
+    """What a slot's workers are told once.
+
+    Attributes:
+        slot: The slot's name, the same after a rebuild.
+        pool: Handle of the pool's actor.
+        gpu_share: Part of one GPU that a worker may use, where it is less than 1.
+        one_job: End after one job, so that every trial has processes of its own.
+    """
+
+    slot: str
+    pool: Any
+    gpu_share: float = 1.0
+    one_job: bool = False
+
+
+class _Group:
+    """The workers of this slot; `share` gives the first worker's value to all."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, value: Any) -> Any:
+        if self.world == 1:
+            return value
+        box = [value]
+        device = torch.device("cuda") if dist.get_backend() == "nccl" else None
+        dist.broadcast_object_list(box, src=0, device=device)
+        return box[0]
+
+
+def serve(config: Mapping[str, Any]) -> None:
+    """The train loop of a slot: takes jobs from the pool until it closes.
+
+    Raises:
+        RuntimeError: A job failed in a group of several workers. They may be out of step then, so
+            Ray Train has to rebuild them; the job itself is recorded as failed before.
+    """
+    slot = SlotConfig(**config)
+    group = _Group()
+    if slot.gpu_share < 1.0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(slot.gpu_share)
+    while True:
+        job, closed = group.share(_take(slot) if group.first else None)
+        if closed:
+            return
+        if job is None:
+            continue
+        outcome = _run(job, slot, group)
+        if group.first or outcome.state == "failed":
+            ray.get(slot.pool.finish.remote(slot.slot, job.trial, outcome))
+        if outcome.state == "failed" and group.world > 1:
+            raise RuntimeError(f"trial {job.trial} failed: {outcome.reason}")
+        _tidy()
+        if slot.one_job:
+            return
+
+
+def train(spec: Mapping[str, Any], place: Place, report: Any) -> Any:
+    """Runs a resolved spec through the engine: the function that jobs name by default."""
+    from kdsweep.engine.run import execute
+    from kdsweep.spec.run import RunSpec
+
+    return execute(RunSpec.from_dict(spec), place, report)
+
+
+def _take(slot: SlotConfig) -> tuple[Job | None, bool]:
+    return ray.get(slot.pool.take.remote(slot.slot, socket.gethostname(), _IDLE_S))
+
+
+def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
+    """Runs a job; whatever it raises becomes its outcome (the trial boundary)."""
+    relay = Relay(job, slot.slot, slot.pool, first=group.first, share=group.share)
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    place = Place(Path(job.home), Path(job.run_dir), job.device, job.threads)
+    try:
+        if not relay.replay():
+            return Outcome("stopped")
+        result = resolve(job.execute)(job.spec, place, relay)
+        metrics = dict(jsonable(result.metrics))
+        return Outcome(result.state, epoch=result.epoch, metrics=metrics)
+    except KdsweepError as error:
+        return Outcome("failed", str(error), relay.epoch)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        reason = f"out of memory after epoch {relay.epoch}: {_first_line(error)}"
+        return Outcome("failed", reason, relay.epoch)
+    except Exception as error:  # the trial boundary: any error fails the trial, not the sweep
+        trace = traceback.format_exc()
+        reason = f"{type(error).__name__} after epoch {relay.epoch}: {_first_line(error)}"
+        if group.first:
+            _write_trace(place.run_dir, trace)
+        return Outcome("failed", reason, relay.epoch, trace=trace)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+def _write_trace(run_dir: Path, trace: str) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "error.txt").write_text(trace)
+
+
+def _tidy() -> None:
+    """Gives memory back between trials; the processes, the data and CUDA's context stay."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

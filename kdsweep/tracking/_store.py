@@ -1,0 +1,150 @@
+"""One MLflow store: quiet, quick to fail, and addressed by explicit ids only."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from kdsweep.errors import TrackingError
+from kdsweep.tracking.base import TrackingUnavailable
+
+_ENVIRONMENT = {
+    # With the defaults (7 retries, 120 s) one call to a server that is down blocks for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_CONNECT_SECONDS = 3.0
+_TRY_LATER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
+def configure() -> None:
+    """Sets what MLflow reads from the environment, where the user has not set it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.client"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redact(uri: str) -> str:
+    """The address without user name, password and query, for messages."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+class Store:
+    """The address of a store, and what is known about reaching it.
+
+    Attributes:
+        uri: MLflow tracking URI.
+        home: The home of the sweeps; holds the artifacts of a local store.
+        name: The address as messages show it.
+    """
+
+    def __init__(self, uri: str | None, home: Path) -> None:
+        """Creates the folders of a local store; opens nothing yet."""
+        configure()
+        self.home = home
+        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
+        self.name = redact(self.uri)
+        self._sure = False
+        if self.database is not None:
+            try:
+                self.database.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise TrackingError(f"cannot create the tracking store: {error}") from error
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server is asked."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def database(self) -> Path | None:
+        """File of an SQLite store, else None."""
+        parts = urlsplit(self.uri)
+        if parts.scheme != "sqlite":
+            return None
+        return Path(unquote(parts.path[1:]))
+
+    def artifacts_of(self, sweep: str) -> str | None:
+        """Where a new sweep's files go: beside the database, or where the server says (None)."""
+        return None if self.remote else (self.home / "artifacts" / sweep).absolute().as_uri()
+
+    @contextmanager
+    def asked(self, what: str) -> Iterator[None]:
+        """Turns what goes wrong while the store is asked into our own errors.
+
+        Args:
+            what: What was being done, for the message: "open sweep 'pvd'".
+
+        Raises:
+            TrackingUnavailable: The store does not answer or cannot write now.
+            TrackingError: The store refuses.
+        """
+        import requests
+        from mlflow.exceptions import MlflowException
+
+        self._probe(what)
+        try:
+            yield
+        except MlflowException as error:
+            self._sure = False
+            later = error.error_code in _TRY_LATER
+            kind = TrackingUnavailable if later else TrackingError
+            raise kind(f"could not {what} ({self.name}): {_first_line(error)}") from error
+        except (requests.RequestException, OSError) as error:
+            self._sure = False
+            message = f"could not {what} ({self.name}): {_first_line(error)}"
+            raise TrackingUnavailable(message) from error
+        self._sure = True
+
+    def _probe(self, what: str) -> None:
+        """Finds out within seconds whether the server answers, before MLflow waits longer."""
+        import requests
+
+        if self._sure or not self.remote:
+            return
+        try:
+            requests.head(self.uri, timeout=(_CONNECT_SECONDS, 10), allow_redirects=False)
+        except requests.exceptions.SSLError:
+            return  # MLflow has its own settings for certificates and says what is wrong
+        except requests.RequestException as error:
+            raise TrackingUnavailable(
+                f"could not {what}: the tracking server {self.name} does not answer "
+                f"({type(error).__name__}). Is it running, and can this machine reach it?"
+            ) from error
+
+    def analyze(self) -> None:
+        """Lets SQLite plan its queries anew: sorting runs by a metric is far faster afterwards."""
+        if self.database is None or not self.database.exists():
+            return
+        connection = sqlite3.connect(self.database, timeout=2)
+        try:
+            connection.execute("ANALYZE")
+        except sqlite3.OperationalError:
+            pass  # somebody writes just now; it only costs speed
+        finally:
+            connection.close()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return redact_words(lines[0])[:500]
+
+
+def redact_words(text: str) -> str:
+    """Removes credentials from addresses within a text."""
+    return " ".join(
+        redact(word) if "://" in word and "@" in word else word for word in text.split(" ")
+    )

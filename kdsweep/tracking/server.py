@@ -1,0 +1,32 @@
+"""The MLflow server: how kdsweep starts it."""
+
+import sys
+from pathlib import Path
+
+from kdsweep.tracking.base import default_home
+
+
+def server_command(
+    uri: str | None, home: Path | str | None = None, *, host: str = "127.0.0.1", port: int = 5000
+) -> list[str]:
+    """The command that serves the pages of a store, artifacts included.
+
+    Args:
+        uri: Database to serve (``sqlite:///...``, ``postgresql://...``); None: that in `home`.
+        home: Folder of all that kdsweep writes; its `artifacts` are served.
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+    folder = default_home(home).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        *[sys.executable, "-m", "mlflow", "server"],
+        *["--backend-store-uri", uri or f"sqlite:///{folder / 'mlflow.db'}"],
+        *["--artifacts-destination", str(folder / "artifacts")],
+        *["--host", host, "--port", str(port), "--workers", "1"],
+    ]
+
+
+def server_environment() -> dict[str, str]:
+    """Variables that keep the server small: without its job runners it is 2 processes, not 10."""
+    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -1,0 +1,30 @@
+"""Fixtures that several test packages share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_SHARED = Path(os.environ.get("KDSWEEP_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture
+def oracle():
+    """Path of a file of reference numbers; skips where the files are absent."""
+
+    def find(name: str) -> Path:
+        path = _SHARED / "oracles" / name
+        if not path.exists():
+            pytest.skip(f"reference file {name} is not here (set KDSWEEP_SHARED)")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def samples() -> Path:
+    """Folder of real sample frames; skips where they are absent."""
+    path = _SHARED / "samples"
+    if not path.exists():
+        pytest.skip("the real sample frames are not here (set KDSWEEP_SHARED)")
+    return path

@@ -1,0 +1,107 @@
+"""A run that is a formula: what slots execute in the tests of whole sweeps.
+
+Special point weights make it do what runs can do wrong. It leaves a line in its folder for every
+epoch that it computes, so that tests can count repeated ones.
+"""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from kdsweep.errors import NonFiniteLossError
+from kdsweep.spec.sweep import SweepSpec
+
+EXECUTE = "closed_form:execute"
+RAISES, BREAKS, DIES_ONCE, POOR = 11.0, 13.0, 17.0, 1e-3
+EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Progress:
+    stage: str
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    state: str
+    epoch: int
+    metrics: dict[str, float]
+
+
+def sweep(**changes: Any) -> SweepSpec:
+    """A sweep of PVD's point weight, whose runs are to be done by `execute`."""
+    values: dict[str, Any] = {
+        "name": "formula",
+        "run": {
+            "task": "lidar_seg",
+            "data": {"synth": {"scenes": 2}},
+            "teacher": {"model": "cylinder3d", "width": 0.5, "train": {"epochs": 2}},
+            "student": {"model": "cylinder3d", "width": 0.25},
+            "method": {"name": "pvd"},
+            "train": {"epochs": EPOCHS},
+        },
+        "objectives": {"miou": "max"},
+        "trials": 6,
+        "space": {"method.point_output": {"log_uniform": [0.0001, 100]}},
+    }
+    return SweepSpec.from_dict({**values, **changes})
+
+
+def execute(spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bool]) -> Result:
+    """Trains nothing: the metric nears a value that depends on the point weight, best at 1."""
+    weight = (spec.get("method") or {"point_output": 0.0})["point_output"]
+    special = weight in (RAISES, BREAKS, DIES_ONCE)  # good enough not to be stopped early
+    loss = 0.01 if special else 0.02 * math.log10(max(weight, 1e-4)) ** 2
+    value = 0.6 - loss + 1e-3 * spec["seed"]
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    log = place.run_dir / f"epochs-{rank}"
+    epochs = spec["train"]["epochs"]
+    place.run_dir.mkdir(parents=True, exist_ok=True)
+
+    def told(epoch: int) -> bool:
+        metrics = {"miou": value * (1 - 0.5**epoch), "loss/total": 1.0 / epoch}
+        return report(Progress("train", epoch, epochs, metrics))
+
+    done = max(computed(log), default=0)
+    if done and not told(done):  # as the engine does: nobody may have heard of its last epoch
+        return Result("stopped", done, {})
+    for epoch in range(done + 1, epochs + 1):
+        time.sleep(float(os.environ.get("CLOSED_FORM_EPOCH_S", "0.02")))
+        if epoch == 2:
+            _misbehave(weight, place.run_dir)
+        with log.open("a") as file:
+            file.write(f"{epoch} {os.getpid()}\n")
+        if not told(epoch):
+            return Result("stopped", epoch, {})
+    final = {"miou": value, "params": 1e6, "macs": 1e9, "step_seconds": 0.02 * epochs}
+    return Result("finished", epochs, final)
+
+
+def computed(log: Path) -> list[int]:
+    """Epochs that a worker computed, in order, repeated ones included."""
+    return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def workers(log: Path) -> set[int]:
+    """Processes that computed the epochs."""
+    return {int(line.split()[1]) for line in log.read_text().splitlines()}
+
+
+def _misbehave(weight: float, run_dir: Path) -> None:
+    if weight == RAISES:
+        raise NonFiniteLossError("loss/point_output became NaN in epoch 2, step 7")
+    if weight == BREAKS:
+        raise KeyError("nobody expects this")
+    if weight == DIES_ONCE and not (run_dir / "died").exists():
+        (run_dir / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,147 @@
+"""What the command line says to bad input: one clear message, exit code 2, never a traceback."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kdsweep.cli import main
+from kdsweep.sweep.lock import SweepLock
+
+QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml")
+
+SMALL = """
+run:
+  task: lidar_seg
+  data: {root: ROOT, grid: [12, 12, 4], train_sequences: ["00"], val_sequences: ["08"]}
+  teacher: {model: cylinder3d, width: 0.125, slim_encoder: true, train: {epochs: 1}}
+  student: {model: cylinder3d, width: 0.0625, slim_encoder: true}
+  method: {name: pvd}
+  train: {epochs: 1, batch_size: 1}
+sweep: {name: small, objectives: {miou: max}, trials: 1}
+space: {method.point_output: {log_uniform: [0.01, 10]}}
+"""
+
+
+@pytest.fixture
+def kdsweep(capfd, monkeypatch, tmp_path):
+    """Runs the command line; gives what it printed to the error stream."""
+
+    def call(*words: str) -> str:
+        given = ["kdsweep", *words, "--home", str(tmp_path / "home")]
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capfd.readouterr()
+        assert ended.value.code == 2, told
+        assert "Traceback" not in told.err + told.out
+        return " ".join(told.err.split())
+
+    return call
+
+
+@pytest.fixture
+def sweep_file(tmp_path) -> Path:
+    """A small sweep on a SemanticKITTI root of two scans."""
+    for sequence in ("00", "08"):
+        folder = tmp_path / "root" / "sequences" / sequence
+        (folder / "velodyne").mkdir(parents=True)
+        (folder / "labels").mkdir()
+        points = np.random.default_rng(0).uniform(-10, 10, (400, 4)).astype("<f4")
+        points.tofile(folder / "velodyne" / "000000.bin")
+        np.full(400, 40, "<u4").tofile(folder / "labels" / "000000.label")
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.replace("ROOT", str(tmp_path / "root")))
+    return path
+
+
+def test_an_unknown_key_is_answered_with_file_line_and_the_nearest_name(kdsweep, sweep_file):
+    text = sweep_file.read_text().replace("method.point_output:", "method.point_ouput:")
+    sweep_file.write_text(text)
+    told = kdsweep("check", str(sweep_file))
+    assert f"{sweep_file}:10:" in told and "point_ouput" in told
+    assert "method.point_output" in told
+
+
+def test_a_range_outside_the_bounds_names_the_end_that_breaks_them(kdsweep):
+    told = kdsweep("check", QUICKSTART, "space.method.point_output={uniform: [-1, 10]}")
+    assert "method.point_output" in told and "must be >= 0, got -1.0" in told
+
+
+def test_all_faults_are_told_at_once(kdsweep):
+    told = kdsweep("check", QUICKSTART, "run.train.epoch=3", "sweep.sampler=tpee")
+    assert "train.epochs" in told and "tpee" in told and "2 faults" in told
+
+
+def test_a_missing_data_root_is_named_before_anything_starts(kdsweep, sweep_file, tmp_path):
+    told = kdsweep("launch", str(sweep_file), "run.data.root=/no/such/root")
+    assert "/no/such/root" in told and "sequences" in told
+    assert not (tmp_path / "home" / "sweeps" / "small" / "runs").exists()
+
+
+def test_a_truncated_scan_is_named_with_expected_and_found_sizes(kdsweep, sweep_file, tmp_path):
+    scan = tmp_path / "root" / "sequences" / "00" / "velodyne" / "000000.bin"
+    scan.write_bytes(scan.read_bytes()[:-7])
+    told = kdsweep("run", str(sweep_file), "--out", str(tmp_path / "run"))
+    assert str(scan) in told and "6393" in told and "16" in told
+
+
+def test_labels_that_do_not_fit_their_points_are_counted(kdsweep, sweep_file, tmp_path):
+    labels = tmp_path / "root" / "sequences" / "00" / "labels" / "000000.label"
+    np.full(399, 40, "<u4").tofile(labels)
+    told = kdsweep("run", str(sweep_file), "--out", str(tmp_path / "run"))
+    assert str(labels) in told and "399" in told and "400" in told
+
+
+def test_a_checkpoint_of_another_width_is_told_by_tensor_and_width(kdsweep, sweep_file, tmp_path):
+    kdsweep_run = [str(sweep_file), "--out", str(tmp_path / "run")]
+    weights = tmp_path / "teacher.safetensors"
+    save_file({"unet.head.weight": torch.zeros(20, 3, 3, 3, 8)}, weights)
+    weights.with_suffix(".json").write_text(json.dumps({"model": "cylinder3d", "width": 0.03125}))
+    text = sweep_file.read_text().replace("train: {epochs: 1}}", f"checkpoint: {weights}}}")
+    sweep_file.write_text(text)
+    told = kdsweep("run", *kdsweep_run)
+    assert str(weights) in told and "teacher" in told.lower()
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_ray_starts(kdsweep, sweep_file):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    told = kdsweep("launch", str(sweep_file), "sweep.resources.gpus_per_worker=1")
+    assert "GPU" in told
+    told = kdsweep("run", str(sweep_file), "--device", "cuda", "--out", "/nowhere")
+    assert "cuda" in told and "GPU" in told and "--device cpu" in told
+
+
+def test_a_name_that_runs_is_refused_with_who_runs_it(kdsweep, sweep_file, tmp_path):
+    with SweepLock((tmp_path / "home" / "sweeps" / "small").resolve()):
+        told = kdsweep("launch", str(sweep_file))
+    assert "'small'" in told and "running" in told
+
+
+def test_an_unknown_sweep_is_answered_with_the_nearest_names(kdsweep):
+    assert "nothing" in kdsweep("resume", "nothing")
+
+
+def test_a_bound_that_is_none_is_explained(kdsweep):
+    assert "params_ratio >= 4" in kdsweep("best", "quickstart", "--where", "params_ratio")
+
+
+def test_a_file_that_is_not_there_is_named(kdsweep, tmp_path):
+    assert "nosuch.yaml" in kdsweep("launch", str(tmp_path / "nosuch.yaml"))
+
+
+def test_a_place_that_cannot_be_written_is_named(kdsweep, tmp_path, sweep_file):
+    (tmp_path / "home").write_text("a file, not a folder")
+    assert "home" in kdsweep("check", str(sweep_file))
+
+
+def test_a_name_cannot_leave_the_storage_folder(kdsweep, tmp_path):
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "sweep.json").write_text("{bad")
+    assert "no sweep '../../evil'" in kdsweep("resume", "../../evil")

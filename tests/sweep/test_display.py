@@ -1,0 +1,93 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from kdsweep.sweep.display import Display, line, next_steps, render
+from kdsweep.sweep.ledger import Entry, Plan, Record
+from kdsweep.sweep.overhead import overhead
+from kdsweep.sweep.progress import view
+
+OBJECTIVES = {"miou": "max", "macs": "min"}
+
+
+def entry(name, kind="search", state="finished", leases=(), **metrics):
+    plan = Plan(name, kind, {"train": {"epochs": 4}}, name)
+    return Entry(
+        plan, state, metrics=metrics, leases=[list(lease) for lease in leases], slot="slot-0"
+    )
+
+
+@pytest.fixture
+def record():
+    """Two finished students and the teacher, one trial that runs, one that failed."""
+    trials = [
+        entry("teacher", "teacher", leases=[(10, 30)], miou=0.9),
+        entry("undistilled", "baseline", leases=[(31, 41)], miou=0.4, macs=2.0, step_seconds=6.0),
+        entry("t001", leases=[(42, 54)], miou=0.5, macs=3.0, step_seconds=8.0),
+        entry("t002", state="running", leases=[(55, 57)], miou=0.3),
+        entry("t003", state="failed", leases=[(54, 55)]),
+    ]
+    trials[3].epoch = 2
+    trials[4].reason = "loss/point_output became NaN\nin step 3"
+    sessions = [[5.0, 57.0]]
+    return Record({one.plan.trial: one for one in trials}, [{"t": 5.0}], sessions=sessions)
+
+
+def test_overhead_is_what_slots_spend_outside_training_steps(record):
+    measured = overhead(record)
+    assert (measured.trials, measured.steps_s, measured.outside_s) == (2, 7.0, 4.0)
+    assert measured.between_s == 0.5  # gaps of 1, 1, 0 and 0 seconds
+    assert measured.startup_s == 5.0
+    assert measured.share == pytest.approx(4.5 / 11.5)
+
+
+def test_no_overhead_is_claimed_where_nothing_finished():
+    assert overhead(Record()) is None
+
+
+def test_the_view_counts_names_the_best_and_estimates_the_rest(record):
+    shown = view(record, OBJECTIVES, trials=5, now_s=58.0)
+    assert shown.counts == {"finished": 3, "running": 1, "failed": 1}
+    assert shown.best == ("miou 0.5 (t001)", "macs 2 (undistilled)")
+    (row,) = shown.running
+    assert (row.trial, row.epoch, row.epochs, row.done) == ("t002", 2, 4, 0.5)
+    mean = (10 + 12 + 1) / 3
+    assert shown.left_s == pytest.approx(mean * (2 + 1) - 3)  # two to come, one has run for 3 s
+
+
+def test_nothing_is_estimated_before_the_first_student_has_ended():
+    assert view(Record(), OBJECTIVES, trials=5, now_s=1.0).left_s is None
+
+
+def test_the_live_table_shows_running_trials_and_the_time(record):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render(view(record, OBJECTIVES, trials=5, now_s=58.0), now_s=60.0))
+    text = console.file.getvalue()
+    assert "Searching  3 finished, 1 running, 1 failed" in text
+    assert "epoch 2/4" in text
+    assert "miou 0.5 (t001)" in text
+
+
+def test_without_a_terminal_each_trial_gets_a_line_when_it_starts_and_ends(record):
+    output = io.StringIO()
+    display = Display(Console(file=output, width=100), OBJECTIVES, 5)
+    with display:
+        display.update(record)
+        display.update(record)
+        display.note("Tracking is away")
+    lines = output.getvalue().splitlines()
+    assert "t003 failed: loss/point_output became NaN (1.0 s)" in [text.strip() for text in lines]
+    assert sum(text.startswith("t001 finished") for text in lines) == 1
+    assert lines[-1] == "Tracking is away"
+
+
+def test_a_line_names_objectives_and_reason():
+    ended = entry("t004", state="stopped", miou=0.25)
+    ended.reason = "stopped early after 1 of 4 epochs"
+    assert line(ended, OBJECTIVES).startswith("t004 stopped: miou 0.25")
+    assert line(ended, OBJECTIVES).endswith("; stopped early after 1 of 4 epochs")
+
+
+def test_a_sweep_that_did_not_finish_says_how_to_go_on(tmp_path):
+    assert next_steps("pvd", tmp_path, "interrupted") == ["Go on:   kdsweep resume pvd"]

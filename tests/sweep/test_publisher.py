@@ -1,0 +1,153 @@
+import contextlib
+import json
+import threading
+
+import pytest
+
+from kdsweep.errors import TrackingError
+from kdsweep.sweep.journal import events
+from kdsweep.sweep.ledger import Ledger, Plan
+from kdsweep.sweep.publisher import Publisher
+from kdsweep.sweep.transcribe import Scribe
+from kdsweep.tracking import MemoryTracker, TrackingUnavailable
+
+
+@pytest.fixture
+def tracker():
+    tracker = MemoryTracker()
+    yield tracker
+    tracker.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A sweep's folder with the journal of one finished, one stopped and one reused trial."""
+    (tmp_path / "sweep.yaml").write_text("# as written\n")
+    run = tmp_path / "runs" / "t001"
+    run.mkdir(parents=True)
+    for name in ("student.safetensors", "student.json"):
+        (run / name).write_text(name)
+    with Ledger.open(tmp_path / "journal.jsonl") as ledger:
+        ledger.write("sweep_started", sweep="s", spec={"name": "s"}, tags={"host": "h"})
+        for trial in ("t001", "t002", "t003"):
+            ledger.created(Plan(trial, "search", {"seed": 1}, trial, 1, params={"a.b": 2}))
+        for trial in ("t001", "t002"):
+            ledger.started(trial, slot="slot-0", node="n")
+            ledger.epoch(trial, 1, {"miou": 0.5, "iou/bus": None})
+        ledger.ended("t001", "finished", epoch=1, metrics={"miou": 0.6}, run_dir=str(run))
+        ledger.ended("t002", "stopped", epoch=1, metrics={"miou": 0.5}, reason="poor")
+        ledger.ended("t003", "reused", metrics={"miou": 0.6}, reason="same as t001")
+        ledger.write("sweep_ended", state="finished", reason="")
+    return tmp_path
+
+
+def publish(folder, connect, notes=None, timeout_s=10.0):
+    note = (notes if notes is not None else []).append
+    with Publisher("s", folder, connect, note, wait_s=0.001) as publisher:
+        return publisher.finish(timeout_s)
+
+
+def states(tracker):
+    return {record.trial: record.state for record in tracker.read_trials("s")}
+
+
+def test_the_tracker_gets_what_the_journal_says(folder, tracker):
+    assert publish(folder, lambda: tracker) == 0
+    assert states(tracker) == {"t001": "finished", "t002": "stopped", "t003": "reused"}
+    first = tracker.read_trials("s")[0]
+    assert (first.params, first.seed, first.metrics["miou"]) == ({"a.b": 2}, 1, 0.6)
+    assert tracker.read_sweep("s").sweep_yaml == "# as written\n"
+    assert (tracker.fetch("s", "t001", "student") / "student.json").read_text() == "student.json"
+
+
+def test_a_second_publisher_goes_on_where_the_first_ended(folder, tracker):
+    publish(folder, lambda: tracker)
+    writes = list(tracker.writes)
+    publish(folder, lambda: tracker)
+    assert tracker.writes == writes
+    with Ledger.open(folder / "journal.jsonl") as ledger:
+        ledger.write("sweep_started", sweep="s", spec={"name": "s"}, tags={"host": "h"})
+        ledger.created(Plan("t004", "search", {}, "d"))
+    publish(folder, lambda: tracker)
+    assert tracker.writes[len(writes) :] == ["open_sweep", "open_trial"]
+
+
+def test_everything_told_twice_changes_nothing(folder, tracker):
+    publish(folder, lambda: tracker)
+    before = (states(tracker), tracker.read_trials("s")[0].history())
+    (folder / "published.json").unlink()
+    publish(folder, lambda: tracker)
+    assert (states(tracker), tracker.read_trials("s")[0].history()) == before
+
+
+def test_an_outage_loses_nothing_and_is_told_once(folder, tracker):
+    failures, notes = iter(range(5)), []
+
+    def connect():
+        if next(failures, None) is not None:
+            raise TrackingUnavailable("connection refused")
+        return tracker
+
+    assert publish(folder, connect, notes) == 0
+    assert states(tracker) == {"t001": "finished", "t002": "stopped", "t003": "reused"}
+    assert notes == [
+        "Tracking is away, training goes on: connection refused",
+        "Tracking answers again; everything is being sent.",
+    ]
+
+
+def test_what_could_not_be_sent_is_said_and_sent_by_the_next_process(folder, tracker):
+    notes = []
+
+    def away():
+        raise TrackingUnavailable("connection refused")
+
+    unsent = publish(folder, away, notes, timeout_s=0.05)
+    assert unsent == len((folder / "journal.jsonl").read_text().splitlines())
+    assert f"has not got {unsent} of the sweep's events" in notes[-1]
+    assert "kdsweep resume s" in notes[-1]
+    assert publish(folder, lambda: tracker) == 0
+    assert len(states(tracker)) == 3
+
+
+def test_an_event_that_the_tracker_refuses_does_not_hold_up_the_others(folder, tracker):
+    class Strict(MemoryTracker):
+        def log_epoch(self, sweep, trial, epoch, metrics):
+            raise TrackingError("no such metric")
+
+    strict, notes = Strict(), []
+    assert publish(folder, lambda: strict, notes) == 0
+    assert set(states(strict).values()) == {"finished", "stopped", "reused"}
+    assert notes[0] == "Tracking refuses epoch t001: no such metric"
+    strict.close()
+
+
+def test_the_offset_is_only_moved_behind_what_was_told(folder):
+    told = threading.Event()
+
+    class Half(MemoryTracker):
+        def end_trial(self, *args, **kwargs):
+            told.set()
+            raise TrackingUnavailable("gone")
+
+    half = Half()
+    silent = Publisher("s", folder, lambda: half, lambda _: None, wait_s=0.001)
+    with contextlib.closing(half), silent as publisher:
+        assert told.wait(10.0)
+        publisher.finish(timeout_s=0.0)
+    offset = json.loads((folder / "published.json").read_text())["offset"]
+    rest = (folder / "journal.jsonl").read_bytes()[offset:]
+    assert rest.startswith(b'{"t":')
+    assert b'"event":"trial_ended","trial":"t001"' in rest.split(b"\n")[0]
+
+
+def test_a_scribe_that_recalls_earlier_events_can_tell_later_ones(folder, tracker):
+    lines = events(folder / "journal.jsonl")
+    first = Scribe("s", tracker)
+    for event in lines[:4]:
+        first.tell(event)
+    second = Scribe("s", tracker)
+    second.recall(lines[:4])
+    for event in lines[4:]:
+        second.tell(event)
+    assert states(tracker)["t001"] == "finished"

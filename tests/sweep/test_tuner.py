@@ -1,0 +1,59 @@
+"""Launching and resuming, as far as no trial runs."""
+
+import pytest
+
+from kdsweep.errors import ResourceError, SweepError
+from kdsweep.sweep import launch, resume
+from kdsweep.sweep.ledger import Ledger, Plan, Record
+from kdsweep.sweep.lock import SweepLock
+from kdsweep.sweep.tuner import JOURNAL
+from kdsweep.tracking import MemoryTracker
+
+
+@pytest.fixture(autouse=True)
+def tracker(monkeypatch):
+    tracker = MemoryTracker()
+    monkeypatch.setattr("kdsweep.sweep.tuner.connect", lambda uri, home: tracker)
+    yield tracker
+    tracker.close()
+
+
+def test_a_gpu_that_is_not_there_is_refused_and_the_name_stays_free(spec, tmp_path, monkeypatch):
+    node = {"CPU": 2.0, "GPU": 0.0}
+    monkeypatch.setattr("kdsweep.sweep.cluster.local_node", lambda: node)
+    greedy = spec(resources={"gpus_per_worker": 1.0})
+    for _ in range(2):
+        with pytest.raises(ResourceError, match="There is no GPU here"):
+            launch(greedy, home=tmp_path, quiet=True)
+    record = Record.read(tmp_path / "sweeps" / "small" / JOURNAL)
+    assert record.state == "failed"
+    assert "There is no GPU here" in record.ends[-1]["reason"]
+
+
+def test_a_running_sweep_is_refused_with_its_process(spec, tmp_path):
+    with (
+        SweepLock(tmp_path / "sweeps" / "small"),
+        pytest.raises(SweepError, match="'small' is running already: process"),
+    ):
+        launch(spec(), home=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted", None])
+def test_a_sweep_with_trials_is_not_launched_again(spec, tmp_path, state):
+    folder = tmp_path / "sweeps" / "small"
+    with Ledger.open(folder / JOURNAL) as ledger:
+        ledger.write("sweep_started", sweep="small", trials=6)
+        ledger.created(Plan("t001", "search", {}, "a"))
+        if state:
+            ledger.write("sweep_ended", state=state, reason="")
+    with pytest.raises(SweepError, match=r"exists already.*kdsweep resume small"):
+        launch(spec(), home=tmp_path, quiet=True)
+
+
+def test_an_unknown_sweep_is_answered_with_the_nearest_name(tmp_path):
+    with pytest.raises(SweepError, match="it holds none"):
+        resume("pvd", home=tmp_path)
+    (tmp_path / "sweeps" / "pvd-2").mkdir(parents=True)
+    (tmp_path / "sweeps" / "pvd-2" / "sweep.json").write_text("{}")
+    with pytest.raises(SweepError, match="Did you mean pvd-2"):
+        resume("pvd-1", home=tmp_path)

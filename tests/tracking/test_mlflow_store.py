@@ -1,0 +1,242 @@
+"""What stands in MLflow after a sweep, and what MLflow must not do to us."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from kdsweep.errors import TrackingError
+from kdsweep.tracking import SweepInfo, TrackingUnavailable, TrialInfo, connect
+from kdsweep.tracking._layout import name_with_state, run_name
+from kdsweep.tracking._store import Store, redact, redact_words
+from kdsweep.tracking.mlflow import MlflowTracker
+
+SPEC = {
+    "objectives": {"miou": "max", "macs": "min"},
+    "constraints": {"latency_ms": "<= 50"},
+    "space": {"student.width": {"choice": [0.25, 0.5]}},
+    "run": {"task": "lidar_seg"},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def tracker(home):
+    return MlflowTracker(None, home)
+
+
+@pytest.fixture(scope="module")
+def client(tracker):
+    return MlflowClient(tracker.store.uri, registry_uri=tracker.store.uri)
+
+
+def run_of(client, sweep, trial):
+    experiment = client.get_experiment_by_name(sweep)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`kdsweep.trial` = '{trial}'")
+    return run
+
+
+def test_a_sweep_is_an_experiment_with_nested_runs(tracker, client, home):
+    tracker.open_sweep(SweepInfo("nested", SPEC, "sweep: {}\n", {"git_commit": "abc"}))
+    params = {"student.width": 0.25, "method.supervoxel": [60, 30, 4]}
+    tracker.open_trial(TrialInfo("nested", "t000", "search", params=params, identity="1234"))
+    tracker.open_trial(TrialInfo("nested", "t000-s1", "confirm", parent="t000", seed=1))
+    tracker.log_epoch("nested", "t000", 1, {"miou": 0.5})
+    tracker.end_trial("nested", "t000", "finished", metrics={"miou": 0.5})
+    parent, child = run_of(client, "nested", ".sweep"), run_of(client, "nested", "t000")
+    confirm = run_of(client, "nested", "t000-s1")
+    assert parent.info.run_name == "nested" and parent.data.tags["kdsweep.kind"] == "sweep"
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert confirm.data.tags["mlflow.parentRunId"] == child.info.run_id
+    assert child.info.run_name == "t000 width=0.25 supervoxel=[60,30,4]"
+    assert child.info.status == "FINISHED" and child.data.tags["kdsweep.identity"] == "1234"
+    assert child.data.params == {"student.width": "0.25", "method.supervoxel": "[60, 30, 4]"}
+    assert [m.step for m in client.get_metric_history(child.info.run_id, "miou")] == [1, 1]
+    assert parent.data.tags["mlflow.source.git.commit"] == "abc"
+    assert Path(home / "artifacts" / "nested").is_dir()
+
+
+def test_the_experiment_opens_with_the_trade_off(tracker, client):
+    tracker.open_sweep(SweepInfo("viewed", SPEC))
+    tags = client.get_experiment_by_name("viewed").tags
+    view = json.loads(tags["mlflow.sharedViewState.kdsweep"])
+    assert view["orderByKey"] == "metrics.`miou`" and view["orderByAsc"] is False
+    assert "params.`student.width`" in view["selectedColumns"]
+    assert view["compareRunCharts"][0]["yaxis"] == {"key": "miou", "type": "METRIC"}
+    assert tags["mlflow.experiment.primaryMetric.name"] == "miou"
+    (summary,) = [one for one in tracker.sweeps() if one.name == "viewed"]
+    assert summary.location.startswith("/#/experiments/")
+    assert "viewStateShareKey=kdsweep" in summary.location
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "name"),
+    [
+        ("finished", "FINISHED", "t000 width=0.5"),
+        ("stopped", "FINISHED", "t000 (stopped) width=0.5"),
+        ("failed", "FAILED", "t000 (failed) width=0.5"),
+        ("rejected", "KILLED", "t000 (rejected) width=0.5"),
+        ("interrupted", "KILLED", "t000 (interrupted) width=0.5"),
+    ],
+)
+def test_status_and_name_of_a_run_say_how_it_ended(tracker, client, state, status, name):
+    sweep = f"ended-{state}"
+    tracker.open_sweep(SweepInfo(sweep, SPEC))
+    info = TrialInfo(sweep, "t000", "search", params={"student.width": 0.5})
+    tracker.open_trial(info)
+    tracker.end_trial(sweep, "t000", state, "because")
+    run = run_of(client, sweep, "t000")
+    assert (run.info.status, run.info.run_name) == (status, name)
+    assert run.data.tags["kdsweep.state"] == state
+    assert run.data.tags["kdsweep.reason"] == run.data.tags["mlflow.note.content"] == "because"
+    tracker.open_trial(info)
+    again = run_of(client, sweep, "t000").info
+    resumable = state in ("failed", "interrupted")
+    assert again.status == ("RUNNING" if resumable else status)
+    assert again.run_name == ("t000 width=0.5" if resumable else name)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"trial": "teacher", "kind": "teacher"}, "teacher"),
+        ({"trial": "undistilled", "kind": "baseline", "label": "undistilled"}, "undistilled"),
+        ({"trial": "t001", "kind": "baseline", "label": "published"}, "t001 published"),
+        ({"trial": "t001-s2", "kind": "confirm", "seed": 2, "parent": "t001"}, "t001-s2 seed 2"),
+        ({"trial": "t1", "kind": "search", "params": {"a.k": 1, "b.k": 2}}, "t1 a.k=1 b.k=2"),
+    ],
+)
+def test_runs_are_named_so_that_a_table_can_be_read(given, name):
+    assert run_name(TrialInfo("s", **given)) == name
+    assert name_with_state(name_with_state(name, "failed"), "finished") == name
+
+
+def test_a_second_process_goes_on_in_the_same_runs(tracker, client, home):
+    tracker.open_sweep(SweepInfo("resumed", SPEC))
+    tracker.open_trial(TrialInfo("resumed", "t000", "search"))
+    tracker.log_epoch("resumed", "t000", 1, {"miou": 0.1})
+    second = MlflowTracker(None, home)
+    second.open_sweep(SweepInfo("resumed", SPEC))
+    second.open_trial(TrialInfo("resumed", "t000", "search"))
+    for epoch in (1, 2):
+        second.log_epoch("resumed", "t000", epoch, {"miou": 0.2})
+    run = run_of(client, "resumed", "t000")
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "miou")] == [
+        (1, 0.1),
+        (2, 0.2),
+    ]
+
+
+def test_an_opening_that_was_cut_off_is_completed(tracker, client):
+    tracker.open_sweep(SweepInfo("cut", SPEC))
+    experiment = client.get_experiment_by_name("cut").experiment_id
+    client.create_run(experiment, tags={"kdsweep.trial": "t000", "kdsweep.kind": "search"})
+    tracker.open_trial(TrialInfo("cut", "t000", "search", params={"a.b": 1}, spec={"x": 1}))
+    (record,) = tracker.read_trials("cut")
+    assert (record.state, record.params, record.spec()) == ("running", {"a.b": 1}, {"x": 1})
+
+
+def test_a_deleted_sweep_and_a_foreign_experiment_are_named(tracker, client):
+    client.create_experiment("foreign")
+    with pytest.raises(TrackingError, match="experiment 'foreign' that is not a sweep of kdsweep"):
+        tracker.open_sweep(SweepInfo("foreign", SPEC))
+    with pytest.raises(TrackingError, match="there is no sweep 'foreign'"):
+        tracker.read_trials("foreign")
+    tracker.open_sweep(SweepInfo("gone", SPEC))
+    client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
+    with pytest.raises(TrackingError, match=r"'gone' was deleted .*mlflow experiments restore -x"):
+        tracker.open_sweep(SweepInfo("gone", SPEC))
+    assert "gone" not in {summary.name for summary in tracker.sweeps()}
+
+
+def test_the_best_student_is_a_model_version_without_pickles(tracker, client, tmp_path):
+    student = tmp_path / "student"
+    student.mkdir()
+    (student / "student.json").write_text("{}")
+    (student / "student.safetensors").write_bytes(b"\0" * 8)
+    tracker.open_sweep(SweepInfo("registered", SPEC))
+    for trial in ("t000", "t001"):
+        tracker.open_trial(TrialInfo("registered", trial, "search"))
+        tracker.end_trial("registered", trial, "finished", artifacts={"student": student})
+        for _ in range(2):
+            uri = tracker.register_best("registered", trial)
+        assert uri == "models:/registered@best"
+        best = client.get_model_version_by_alias("registered", "best")
+        assert best.tags["kdsweep.trial"] == trial
+    tracker.register_best("registered", "t000")
+    versions = client.search_model_versions("name = 'registered'")
+    assert sorted(int(version.version) for version in versions) == [1, 2]
+    assert int(client.get_model_version_by_alias("registered", "best").version) == 1
+    model = tracker.fetch("registered", "t000", "model")
+    names = [path.name for path in model.rglob("*") if path.is_file()]
+    assert "student.safetensors" in names and "model.py" in names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".bin"))]
+
+
+def test_somebody_elses_registered_model_is_left_alone(tracker, client, tmp_path):
+    (tmp_path / "student").mkdir()
+    client.create_registered_model("taken")
+    tracker.open_sweep(SweepInfo("taken", SPEC))
+    tracker.open_trial(TrialInfo("taken", "t000", "search"))
+    tracker.end_trial("taken", "t000", "finished", artifacts={"student": tmp_path / "student"})
+    with pytest.raises(TrackingError, match="a model 'taken' that is not kdsweep's"):
+        tracker.register_best("taken", "t000")
+
+
+def test_long_reasons_are_shortened_to_what_a_tag_holds(tracker):
+    tracker.open_sweep(SweepInfo("long", SPEC))
+    tracker.open_trial(TrialInfo("long", "t000", "search"))
+    tracker.end_trial("long", "t000", "failed", "x" * 20000)
+    (record,) = tracker.read_trials("long")
+    assert 7000 < len(record.reason) < 8000
+
+
+def test_a_server_that_is_not_there_is_reported_at_once(tmp_path):
+    with pytest.raises(TrackingUnavailable, match=r"127\.0\.0\.1:1 does not answer"):
+        connect("http://user:hidden@127.0.0.1:1", tmp_path)
+
+
+def test_credentials_are_never_shown(tmp_path):
+    with pytest.raises(TrackingUnavailable) as failure:
+        connect("http://user:hidden@127.0.0.1:1/path?token=secret", tmp_path)
+    assert "hidden" not in str(failure.value) and "secret" not in str(failure.value)
+    assert redact("https://user:hidden@host:5000/x?token=1") == "https://host:5000/x"
+    assert redact_words("at https://u:p@host/x now") == "at https://host/x now"
+    assert redact("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+
+
+def test_the_users_own_settings_of_mlflow_win(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    Store(None, tmp_path)
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
+
+
+def test_the_default_store_lies_in_the_home_and_prints_nothing(tmp_path):
+    code = (
+        "from kdsweep.tracking import connect, SweepInfo, TrialInfo\n"
+        "tracker = connect()\n"
+        "tracker.open_sweep(SweepInfo('s', {}))\n"
+        "tracker.open_trial(TrialInfo('s', 't000', 'search'))\n"
+        "tracker.end_trial('s', 't000', 'finished')\n"
+        "tracker.end_sweep('s', 'finished')\n"
+    )
+    environment = {**os.environ, "KDSWEEP_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout + done.stderr == ""
+    assert (tmp_path / "home" / "mlflow.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
