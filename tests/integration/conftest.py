@@ -1,13 +1,49 @@
-"""One Ray on this machine for the tests of whole sweeps that do not end it."""
+"""One Ray for the tests of whole sweeps that do not end it, and the table of what faults did."""
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _HERE = str(Path(__file__).parent)
+
+_COLUMNS = ("asked", "finished", "repeated", "lost", "duplicates")
+"""Trials asked for and finished, epochs computed twice, results lost, superfluous MLflow runs."""
+
+_ROWS = pytest.StashKey[list[tuple[str, ...]]]()
+
+FaultTable = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def fault_table(pytestconfig: pytest.Config) -> FaultTable:
+    """Adds a row to the table of faults that is printed after the tests.
+
+    Called as ``fault_table(what was done, asked=, finished=, repeated=, lost=, duplicates=)``.
+    """
+    rows = pytestconfig.stash.setdefault(_ROWS, [])
+
+    def add(fault: str, **counts: int) -> None:
+        assert counts.keys() == set(_COLUMNS)
+        rows.append((fault, *(str(counts[name]) for name in _COLUMNS)))
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints what every fault that the tests made happen did to its sweep."""
+    rows = config.stash.get(_ROWS, [])
+    if not rows:
+        return
+    table = [("fault", *_COLUMNS), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    terminalreporter.section("faults made to happen in whole sweeps")
+    for fault, *counts in table:
+        cells = [word.rjust(width) for word, width in zip(counts, widths[1:], strict=True)]
+        terminalreporter.write_line("  ".join([fault.ljust(widths[0]), *cells]))
 
 
 @pytest.fixture(scope="session")
