@@ -14,7 +14,7 @@ from kdsweep.errors import KdsweepError
 from kdsweep.spec.metrics import epoch_metrics
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
-from kdsweep.sweep import cluster
+from kdsweep.sweep import connection
 from kdsweep.sweep.admission import Admission
 from kdsweep.sweep.budget import Budget
 from kdsweep.sweep.interrupt import Interrupt, on_signals
@@ -87,10 +87,10 @@ class Session:
         Raises:
             KdsweepError: Data, resources or the record make it impossible to go on.
         """
-        cluster.set_environment()
+        connection.set_environment()
         need = _need(self._spec)
-        joins = self._settings.address is not None or cluster.is_connected()
-        node = None if joins else cluster.local_node()
+        joins = self._settings.address is not None or connection.is_connected()
+        node = None if joins else connection.local_node()
         if node is not None:  # what fits nowhere is refused before Ray takes its time to start
             plan_layout(need, [node])
         data = _Background(self._prepare_data)
@@ -99,7 +99,10 @@ class Session:
 
         # Ray puts its own handlers in place when it starts; ours come after.
         log = self._settings.folder / "ray.log"
-        with cluster.connected(self._settings.address, node, log) as nodes, on_signals(interrupt):
+        with (
+            connection.connected(self._settings.address, node, log) as nodes,
+            on_signals(interrupt),
+        ):
             layout = plan_layout(need, nodes, self._spec.resources.concurrent)
             imports.result()
             try:

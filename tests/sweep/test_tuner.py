@@ -20,7 +20,7 @@ def tracker(monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_refused_and_the_name_stays_free(spec, tmp_path, monkeypatch):
     node = {"CPU": 2.0, "GPU": 0.0}
-    monkeypatch.setattr("kdsweep.sweep.cluster.local_node", lambda: node)
+    monkeypatch.setattr("kdsweep.sweep.connection.local_node", lambda: node)
     greedy = spec(resources={"gpus_per_worker": 1.0})
     for _ in range(2):
         with pytest.raises(ResourceError, match="There is no GPU here"):
