@@ -62,9 +62,9 @@ def ray_cluster(worker_path: str) -> Iterator[None]:
     """Two CPU cores, whatever the machine has."""
     import ray
 
-    from kdsweep.sweep import cluster
+    from kdsweep.sweep import connection
 
-    cluster.set_environment()
-    cluster.connect(None, {"CPU": 2.0, "GPU": 0.0})
+    connection.set_environment()
+    connection.connect(None, {"CPU": 2.0, "GPU": 0.0})
     yield
     ray.shutdown()
