@@ -21,7 +21,7 @@ from kdsweep.engine.run import execute
 from kdsweep.errors import SpecError
 
 _RANK = """
-import datetime, json, sys
+import datetime, gc, json, sys
 from pathlib import Path
 import torch
 import torch.distributed as dist
@@ -59,6 +59,7 @@ for number, job in enumerate(jobs):
     outcome["last"] = [metrics for stage, _, metrics in seen if stage == "train"][-1:]
     with open(home / f"{number}-{rank}.json", "w") as file:
         json.dump(outcome, file)
+gc.collect()  # a DDP wrapper that outlives its process group aborts the interpreter at its end
 dist.destroy_process_group()
 """
 
