@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from kdsweep.spec.metrics import epoch_metrics
+from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Record
 
 Decide = Callable[[str, int, bool], None]
@@ -36,6 +38,22 @@ class EarlyStop:
     grace_epochs: int
     reduction: float
     epochs: int
+
+    @classmethod
+    def of(cls, spec: SweepSpec) -> "EarlyStop | None":
+        """The settings of a sweep, None where it stops no trial early."""
+        stop = spec.early_stop
+        if stop is None:
+            return None
+        reported = epoch_metrics(spec.run.task)
+        metric = stop.metric or next(name for name in spec.objectives if name in reported)
+        return cls(
+            metric=metric,
+            mode=spec.objectives.get(metric, reported[metric]),
+            grace_epochs=stop.grace_epochs,
+            reduction=stop.reduction,
+            epochs=spec.run.train.epochs,
+        )
 
     def rungs(self) -> list[int]:
         """Epochs at which trials are compared, rising; the last epoch of a run is none of them."""

@@ -11,7 +11,6 @@ from typing import Any
 from kdsweep.engine import files
 from kdsweep.engine.teacher import teacher_dir
 from kdsweep.errors import KdsweepError
-from kdsweep.spec.metrics import epoch_metrics
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection
@@ -153,12 +152,12 @@ class Session:
         from kdsweep.sweep.trial import TrialDriver
 
         planner = self._planner(layout)
-        stop = _early_stop(self._spec)
-        rungs = EarlyStop(**stop).rungs() if stop else []
+        stop = EarlyStop.of(self._spec)
+        rungs = stop.rungs() if stop else []
         scheduler = None
         if stop:
             scheduler = RungScheduler(
-                EarlyStop(**stop), lambda trial, *decision: pool.decide.remote(trial, *decision)
+                stop, lambda trial, *decision: pool.decide.remote(trial, *decision)
             )
             scheduler.replay(self._ledger.record)
 
@@ -296,19 +295,3 @@ def _import_ray_libraries() -> None:
 def _need(spec: SweepSpec) -> Need:
     resources = spec.resources
     return Need(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
-
-
-def _early_stop(spec: SweepSpec) -> dict[str, Any]:
-    """Settings of early stopping, empty where there is none."""
-    stop = spec.early_stop
-    if stop is None:
-        return {}
-    reported = epoch_metrics(spec.run.task)
-    metric = stop.metric or next(name for name in spec.objectives if name in reported)
-    return {
-        "metric": metric,
-        "mode": spec.objectives.get(metric, reported[metric]),
-        "grace_epochs": stop.grace_epochs,
-        "reduction": stop.reduction,
-        "epochs": spec.run.train.epochs,
-    }

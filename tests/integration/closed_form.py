@@ -18,7 +18,7 @@ import torch.distributed as dist
 from kdsweep.errors import NonFiniteLossError
 from kdsweep.spec.sweep import SweepSpec
 
-EXECUTE = "closed_form:execute"
+EXECUTE, SLOWLY = "closed_form:execute", "closed_form:slowly"
 RAISES, BREAKS, DIES_ONCE, POOR = 11.0, 13.0, 17.0, 1e-3
 EPOCHS = 4
 
@@ -59,6 +59,17 @@ def sweep(**changes: Any) -> SweepSpec:
 
 def execute(spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bool]) -> Result:
     """Trains nothing: the metric nears a value that depends on the point weight, best at 1."""
+    return _execute(spec, place, report, float(os.environ.get("CLOSED_FORM_EPOCH_S", "0.02")))
+
+
+def slowly(spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bool]) -> Result:
+    """`execute` with epochs that are long enough for something to happen in the middle of a run."""
+    return _execute(spec, place, report, 0.3)
+
+
+def _execute(
+    spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bool], epoch_s: float
+) -> Result:
     weight = (spec.get("method") or {"point_output": 0.0})["point_output"]
     special = weight in (RAISES, BREAKS, DIES_ONCE)  # good enough not to be stopped early
     loss = 0.01 if special else 0.02 * math.log10(max(weight, 1e-4)) ** 2
@@ -76,7 +87,9 @@ def execute(spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bo
     if done and not told(done):  # as the engine does: nobody may have heard of its last epoch
         return Result("stopped", done, {})
     for epoch in range(done + 1, epochs + 1):
-        time.sleep(float(os.environ.get("CLOSED_FORM_EPOCH_S", "0.02")))
+        with log.with_name(f"begun-{rank}").open("a") as file:
+            file.write(f"{epoch}\n")
+        time.sleep(epoch_s)
         if epoch == 2:
             _misbehave(weight, place.run_dir)
         with log.open("a") as file:
@@ -90,6 +103,12 @@ def execute(spec: Mapping[str, Any], place: Any, report: Callable[[Progress], bo
 def computed(log: Path) -> list[int]:
     """Epochs that a worker computed, in order, repeated ones included."""
     return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def begun(log: Path) -> list[int]:
+    """Epochs that a worker began, in order, repeated ones included; some were not completed."""
+    path = log.with_name(log.name.replace("epochs", "begun"))
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def workers(log: Path) -> set[int]:
