@@ -7,6 +7,7 @@ and lenscloth/RKD (batches, augmentation, triplet loss).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -104,6 +105,10 @@ class MetricLearningLoss(Config):
     """Margin by which a negative must be farther than a positive."""
     mining: Mining = "distance_weighted"
     """Which triplets of a batch count."""
+    cross_entropy: Weight = 0.0
+    """Weight of the cross-entropy over the training classes. Above 0 the networks get a linear
+    layer of logits on their embedding, which retrieval ignores; methods that distil logits (kd)
+    need it. Teacher and student share it."""
 
 
 class RetrievalEvaluator:
@@ -181,8 +186,12 @@ class MetricLearning(ImageTask):
         return self._read().splits(self.data.protocol)
 
     def model_input(self) -> ModelInput:
-        """Embeddings only: the classes of training say nothing about those to retrieve."""
-        return ModelInput(num_classes=0, image_channels=len(self.layout().mean))
+        """Embeddings, and logits of the training classes where a cross-entropy is learned.
+
+        The root is then listed to count the classes.
+        """
+        num_classes = len(self._train_classes) if self.loss.cross_entropy > 0 else 0
+        return ModelInput(num_classes, image_channels=len(self.layout().mean))
 
     def global_batches(self, *, seed: int, epoch: int, batch_size: int) -> list[list[int]]:
         """Class-balanced batches.
@@ -201,20 +210,30 @@ class MetricLearning(ImageTask):
         )
 
     def terms(self, taps: Taps, batch: ImageBatch) -> Terms:
-        """The triplet loss, unless its weight is 0."""
-        if self.loss.triplet == 0:
-            return {}
-        return {
-            "triplet": triplet_loss(
+        """The triplet loss and the cross-entropy, those of them whose weight is not 0."""
+        terms: Terms = {}
+        if self.loss.triplet > 0:
+            terms["triplet"] = triplet_loss(
                 tap(taps, "embedding", task="metric_learning"),
                 batch.labels,
                 margin=self.loss.margin,
                 mining=self.loss.mining,
             )
-        }
+        if self.loss.cross_entropy > 0:
+            logits = tap(taps, "logits", task="metric_learning").float()
+            classes = torch.tensor(self._train_classes, device=batch.labels.device)
+            terms["cross_entropy"] = F.cross_entropy(
+                logits, torch.searchsorted(classes, batch.labels)
+            )
+        return terms
 
     def evaluator(self) -> RetrievalEvaluator:
         return RetrievalEvaluator(self.data)
+
+    @cached_property
+    def _train_classes(self) -> list[int]:
+        """Labels of the training classes, rising: their places are the columns of the logits."""
+        return sorted(set(self.splits.train.labels))
 
     def _read(self) -> ZeroShot:
         data, root = self.data, self.data.root

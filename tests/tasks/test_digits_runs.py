@@ -6,7 +6,7 @@ import torch
 from kdsweep.engine.load import load_student
 from kdsweep.engine.place import Place
 from kdsweep.engine.run import execute
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, TapError
 from kdsweep.spec.run import RunSpec
 
 TEACHER = {
@@ -54,6 +54,21 @@ def test_a_student_learns_from_its_teacher_alone_as_rkd_is_published(run):
     assert result.metrics["params_ratio"] > 4
     student = load_student(result.run_dir)
     assert not student.training
+
+
+def test_an_embedding_learns_from_the_teachers_answers_over_training_classes(run):
+    loss = {"triplet": 1.0, "cross_entropy": 1.0}
+    spec = _spec(loss=loss, teacher=TEACHER, method={"name": "kd"})
+    result, seen = run(spec)
+    terms = {"loss/triplet", "loss/cross_entropy", "loss/soft_targets"}
+    assert terms <= set(seen[-2].metrics)
+    assert 0.6 < result.metrics["recall_at_1"] <= 1.0
+    assert load_student(result.run_dir).taps()["logits"].channels == 5
+
+
+def test_a_method_on_logits_needs_networks_that_give_them(run):
+    with pytest.raises(TapError, match=r"method 'kd' needs tap 'logits'"):
+        run(_spec(teacher=TEACHER, method={"name": "kd"}))
 
 
 def test_stored_knowledge_gives_the_same_relations_as_live_one(run):

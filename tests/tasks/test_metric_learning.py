@@ -155,11 +155,39 @@ def test_the_term_is_the_triplet_loss_of_the_embeddings(mining):
     found = _task(loss).terms(taps, batch)
     torch.manual_seed(0)
     expected = triplet_loss(taps["embedding"], batch.labels, margin=0.5, mining=mining)
-    assert set(found) == set(weights(loss)) and torch.equal(found["triplet"], expected)
+    assert set(found) == {"triplet"} and torch.equal(found["triplet"], expected)
 
 
 def test_a_weight_of_0_leaves_no_term_and_needs_no_tap():
     assert _task(MetricLearningLoss(triplet=0.0)).terms({}, _batch()) == {}
+
+
+def test_a_cross_entropy_asks_for_logits_of_the_training_classes(tmp_path):
+    loss = MetricLearningLoss(cross_entropy=0.5)
+    assert _task(loss).model_input().num_classes == 5
+    assert _task(loss, protocol="development").model_input().num_classes == 4
+    products = write_online_products(tmp_path)
+    task = _task(loss, format="online_products", root=products)
+    assert task.model_input().num_classes == len(set(task.splits.train.labels))
+
+
+def test_the_columns_of_the_logits_are_the_training_classes_in_order():
+    loss = MetricLearningLoss(triplet=0.0, cross_entropy=0.5)
+    task, batch = _task(loss), _batch()
+    task.splits.train.labels = (7, 3, 3, 9)  # labels need not be the numbers 0, 1, 2
+    labels = torch.tensor([3, 7, 9] * 4)
+    taps = {"logits": torch.randn(12, 3, generator=torch.Generator().manual_seed(0))}
+    found = task.terms(taps, ImageBatch(batch.images, labels, batch.sample_ids))
+    rows = taps["logits"].log_softmax(1)
+    expected = -rows[torch.arange(12), torch.arange(12) % 3].mean()
+    assert set(found) == {"cross_entropy"}
+    torch.testing.assert_close(found["cross_entropy"], expected)
+
+
+def test_each_weight_of_the_loss_is_a_term():
+    loss = MetricLearningLoss(triplet=1.0, cross_entropy=1.0)
+    taps = _taps() | {"logits": torch.zeros(12, 5)}
+    assert set(_task(loss).terms(taps, _batch())) == set(weights(loss))
 
 
 def test_a_missing_tap_is_named():
