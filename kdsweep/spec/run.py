@@ -204,7 +204,7 @@ class RunSpec(Config):
         return self.model_copy(update={"method": method})
 
     def teacher_run(self) -> "RunSpec":
-        """The run that trains the teacher, with the task's default loss and the teacher's seed.
+        """The run that trains the teacher, with the task's loss for teachers and their own seed.
 
         Raises:
             SpecError: The run has no teacher, or a teacher that needs no training.
@@ -215,7 +215,7 @@ class RunSpec(Config):
         return RunSpec(
             task=self.task,
             data=task.teacher_data(self.data),
-            loss=task.Loss(),
+            loss=task.teacher_loss(self.loss),
             student=ModelChoice(model=self.teacher.model, config=self.teacher.config),
             train=self.teacher.train,
             seed=self.teacher.seed,

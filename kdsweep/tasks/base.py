@@ -60,6 +60,14 @@ class Task:
         """The data that a teacher is trained on, given its students'; by default the same."""
         return data
 
+    @classmethod
+    def teacher_loss(cls, loss: Any) -> Any:
+        """The loss that a teacher is trained with, given its students'.
+
+        By default the task's own default, so that searching the loss trains no teacher per trial.
+        """
+        return cls.Loss()
+
     def prepare(self) -> None:
         """Makes the data ready: writes synthetic data where asked, checks that the root holds it.
 

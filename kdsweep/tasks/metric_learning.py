@@ -108,7 +108,7 @@ class MetricLearningLoss(Config):
     cross_entropy: Weight = 0.0
     """Weight of the cross-entropy over the training classes. Above 0 the networks get a linear
     layer of logits on their embedding, which retrieval ignores; methods that distil logits (kd)
-    need it. Teacher and student share it."""
+    need it. Teachers are then trained with weight 1."""
 
 
 class RetrievalEvaluator:
@@ -178,6 +178,11 @@ class MetricLearning(ImageTask):
 
     data: MetricLearningData
     loss: MetricLearningLoss
+
+    @classmethod
+    def teacher_loss(cls, loss: MetricLearningLoss) -> MetricLearningLoss:
+        """The default loss, with a cross-entropy where the students' have one: both give logits."""
+        return MetricLearningLoss(cross_entropy=1.0 if loss.cross_entropy > 0 else 0.0)
 
     def layout(self) -> Layout:
         return self.data.layout()

@@ -92,7 +92,9 @@ def test_equal_seeds_give_equal_students_and_others_differ(run):
 def test_a_run_without_any_term_is_refused(run, tmp_path):
     method = {"name": "rkd", "distance": 0.0, "angle": 0.0}
     spec = _spec(loss={"triplet": 0.0}, teacher=TEACHER, method=method)
-    with pytest.raises(SpecError, match=r"no term has a weight above 0.*loss.triplet, method."):
+    with pytest.raises(
+        SpecError, match=r"no term has a weight above 0.*loss.triplet, loss.cross_entropy, method."
+    ):
         run(spec)
     assert not (tmp_path / "home" / "teachers").exists()
 
