@@ -10,7 +10,7 @@ from typing import Any
 
 from kdsweep.engine import files
 from kdsweep.engine.teacher import teacher_dir
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SweepError
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection
