@@ -1,0 +1,200 @@
+"""Folders of a sweep kept in storage that is no file system (S3, Cloud Storage, ...), by fsspec.
+
+Runs work in a folder of their node, as everywhere. A folder is *pushed* after each epoch and
+*pulled* where a run begins or goes on, so that any node can take it over. Storage of this kind
+has neither rename nor append, so a pushed folder is one list of its files, written last, and the
+files under names that follow from their content: whoever pulls sees the folder as it was after one
+push, whatever was interrupted.
+
+Layout below the URI, for a folder ``sweeps/pvd/runs/t003``::
+
+    sweeps/pvd/runs/t003/files.json                       {"files": {"student.json": "5f0c..."}}
+    sweeps/pvd/runs/t003/content/5f0c...-student.json
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from kdsweep.engine import files
+from kdsweep.errors import ResourceError
+
+_LIST = "files.json"
+_CONTENT = "content"
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+def is_uri(home: str | Path) -> bool:
+    """Whether a home is a place in remote storage rather than a folder."""
+    return isinstance(home, str) and _URI.match(home) is not None
+
+
+def scratch(uri: str) -> Path:
+    """The folder of this node that stands for a URI: below $KDSWEEP_SCRATCH or the system's own."""
+    root = Path(os.environ.get("KDSWEEP_SCRATCH", tempfile.gettempdir()))
+    return root / f"kdsweep-{hashlib.blake2b(uri.encode(), digest_size=6).hexdigest()}"
+
+
+class Mirror:
+    """Copies folders below a root to storage and back.
+
+    Args:
+        uri: Place in the storage, such as ``s3://bucket/kdsweep``; credentials come from where the
+            storage's own library looks for them.
+        root: Folder of this node that stands for the URI.
+
+    Raises:
+        ResourceError: The library for this kind of storage is missing, or it refuses the URI.
+    """
+
+    def __init__(self, uri: str, root: Path) -> None:
+        from fsspec.core import url_to_fs
+
+        self.uri = uri.rstrip("/")
+        self.root = root
+        self._known: dict[Path, tuple[int, int, str]] = {}
+        try:
+            # Listings must be true at every look: other nodes write.
+            self._storage, self._base = url_to_fs(self.uri, use_listings_cache=False)
+        except ImportError as error:
+            raise ResourceError(f"home {self.uri} cannot be used here: {error}") from error
+        except (ValueError, OSError) as error:
+            raise ResourceError(f"home {self.uri} is no place to store in: {error}") from error
+
+    def push(self, folder: Path, *, deep: bool = True) -> None:
+        """Makes the copy of a folder equal to it; files that are equal already are not sent again.
+
+        Args:
+            folder: A folder below the root; a missing one is left alone.
+            deep: Whether sub-folders belong to it.
+
+        Raises:
+            ResourceError: The storage cannot be written. The copy is as after the last push.
+        """
+        if not folder.is_dir():
+            return
+        with self._reachable(folder):
+            before = self._list(folder)
+            now = {name: self._digest(folder / name) for name in _names(folder, deep=deep)}
+            if now == before:
+                return
+            sent = {_content(name, digest) for name, digest in before.items()}
+            wanted = {_content(name, digest): name for name, digest in now.items()}
+            for content in sorted(wanted.keys() - sent):
+                self._storage.makedirs(self._path(folder, _CONTENT), exist_ok=True)
+                source = str(folder / wanted[content])
+                self._storage.put_file(source, self._path(folder, _CONTENT, content))
+            text = json.dumps({"files": now}, indent=1, sort_keys=True).encode()
+            self._storage.pipe_file(self._path(folder, _LIST), text)
+            for content in sorted(sent - wanted.keys()):
+                self._storage.rm_file(self._path(folder, _CONTENT, content))
+
+    def pull(self, folder: Path, *, deep: bool = True) -> None:
+        """Makes a folder equal to its copy; where there is no copy it is left alone.
+
+        Args:
+            folder: A folder below the root.
+            deep: Whether sub-folders belong to it, as when it was pushed.
+
+        Raises:
+            ResourceError: The storage cannot be read, or holds damaged files.
+        """
+        with self._reachable(folder):
+            wanted = self._list(folder)
+            if not wanted:
+                return
+            for name in _names(folder, deep=deep):
+                if name not in wanted:
+                    (folder / name).unlink()
+            for name, digest in wanted.items():
+                target = folder / name
+                if target.is_file() and self._digest(target) == digest:
+                    continue
+                files.write_file(target, self._fetch(folder, name, digest))
+            if deep:
+                _drop_empty(folder)
+
+    def _fetch(self, folder: Path, name: str, digest: str) -> Callable[[Path], None]:
+        def fetch(path: Path) -> None:
+            source = self._path(folder, _CONTENT, _content(name, digest))
+            self._storage.get_file(source, str(path))
+            if _digest(path) != digest:
+                raise ResourceError(
+                    f"{self.uri}: {source} is damaged: its content is not what its name says. "
+                    "Remove it and train that run again."
+                )
+
+        return fetch
+
+    def _list(self, folder: Path) -> dict[str, str]:
+        """The files of a folder's copy, checked to stay inside of it."""
+        path = self._path(folder, _LIST)
+        try:
+            found = json.loads(self._storage.cat_file(path))["files"]
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ResourceError(f"{self.uri}: {path} is damaged ({error!r}).") from error
+        for name in found:
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+                raise ResourceError(f"{self.uri}: {path} names {name!r}, outside its folder.")
+        return dict(found)
+
+    def _digest(self, path: Path) -> str:
+        """Digest of a file's content, computed anew only where the file has changed."""
+        stat = path.stat()
+        known = self._known.get(path)
+        if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
+            known = self._known[path] = (stat.st_size, stat.st_mtime_ns, _digest(path))
+        return known[2]
+
+    def _path(self, folder: Path, *parts: str) -> str:
+        relative = folder.relative_to(self.root).as_posix()
+        return "/".join([self._base.rstrip("/"), relative, *parts])
+
+    @contextmanager
+    def _reachable(self, folder: Path) -> Iterator[None]:
+        try:
+            yield
+        except ResourceError:
+            raise
+        except Exception as error:  # each storage's library raises classes of its own
+            raise ResourceError(
+                f"home {self.uri} does not answer for {folder.relative_to(self.root)}: "
+                f"{type(error).__name__}: {error}. Check the address and this node's credentials."
+            ) from error
+
+
+def _names(folder: Path, *, deep: bool) -> list[str]:
+    """Whole files of a folder, by relative name; temporary ones are left out."""
+    found = folder.rglob("*") if deep else folder.glob("*")
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in found
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
+
+
+def _content(name: str, digest: str) -> str:
+    return f"{digest}-{PurePosixPath(name).name}"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _drop_empty(folder: Path) -> None:
+    """Removes folders that hold nothing: an empty checkpoint would count as a damaged one."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()

@@ -1,0 +1,151 @@
+"""Folders in storage without rename or append; fsspec's own file storage stands for a bucket."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsweep.errors import ResourceError
+from kdsweep.sweep.mirror import Mirror, is_uri, scratch
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    """Two nodes that share nothing but the bucket."""
+    uri = f"file://{tmp_path / 'bucket'}"
+    return Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "two")
+
+
+def fill(folder, **texts):
+    for name, text in texts.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def held(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_one_node_pushes_another_one_pulls(nodes):
+    one, two = nodes
+    fill(one.root / "runs" / "t1", state="a", checkpoint__epoch1__tensors="b")
+    one.push(one.root / "runs" / "t1")
+    two.pull(two.root / "runs" / "t1")
+    assert held(two.root / "runs" / "t1") == {"state": "a", "checkpoint/epoch1/tensors": "b"}
+
+
+def test_a_pull_takes_away_what_the_copy_no_longer_holds(nodes):
+    one, two = nodes
+    for root in (one.root, two.root):
+        fill(root / "run", checkpoint__epoch1__tensors="old", log="1")
+    fill(one.root / "run", checkpoint__epoch2__tensors="new", log="1 2")
+    (one.root / "run" / "checkpoint" / "epoch1" / "tensors").unlink()
+    one.push(one.root / "run")
+    two.pull(two.root / "run")
+    assert held(two.root / "run") == {"checkpoint/epoch2/tensors": "new", "log": "1 2"}
+    assert not (two.root / "run" / "checkpoint" / "epoch1").exists()
+
+
+def test_a_folder_that_was_never_pushed_is_left_alone(nodes):
+    one, two = nodes
+    fill(two.root / "run", log="mine")
+    two.pull(two.root / "run")
+    one.push(one.root / "run")
+    assert held(two.root / "run") == {"log": "mine"}
+
+
+def test_only_what_changed_is_sent_and_what_is_gone_is_removed(nodes, tmp_path):
+    one, _ = nodes
+    content = tmp_path / "bucket" / "run" / "content"
+    fill(one.root / "run", big="same", log="1")
+    one.push(one.root / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in content.iterdir()}
+    fill(one.root / "run", log="1 2")
+    one.push(one.root / "run")
+    after = {path.name: path.stat().st_mtime_ns for path in content.iterdir()}
+    kept = before.keys() & after.keys()
+    assert len(before) == len(after) == 2 and len(kept) == 1
+    assert all(before[name] == after[name] for name in kept)
+
+
+@pytest.mark.parametrize("call", ["put_file", "pipe_file"])
+def test_an_interrupted_push_leaves_the_copy_of_the_last_whole_one(nodes, monkeypatch, call):
+    one, two = nodes
+    fill(one.root / "run", student="1", facts="1")
+    one.push(one.root / "run")
+    fill(one.root / "run", student="2", facts="2")
+
+    def fails(*_args, **_kwargs):
+        raise ConnectionError("no route to host")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(one._storage), call, fails)
+        with pytest.raises(ResourceError, match=r"does not answer for run: ConnectionError: no r"):
+            one.push(one.root / "run")
+    two.pull(two.root / "run")
+    assert held(two.root / "run") == {"student": "1", "facts": "1"}
+    one.push(one.root / "run")
+    two.pull(two.root / "run")
+    assert held(two.root / "run") == {"student": "2", "facts": "2"}
+
+
+def test_files_that_are_still_being_written_are_not_sent(nodes):
+    one, two = nodes
+    fill(one.root / "run", log="1")
+    (one.root / "run" / ".student.safetensors.77.tmp").write_text("half")
+    one.push(one.root / "run")
+    two.pull(two.root / "run")
+    assert held(two.root / "run") == {"log": "1"}
+
+
+def test_a_flat_push_leaves_sub_folders_out_and_a_pull_leaves_them_alone(nodes):
+    one, two = nodes
+    fill(one.root / "sweep", journal="1", runs__t1__log="not this")
+    one.push(one.root / "sweep", deep=False)
+    fill(two.root / "sweep", runs__t2__log="mine")
+    two.pull(two.root / "sweep", deep=False)
+    assert held(two.root / "sweep") == {"journal": "1", "runs/t2/log": "mine"}
+
+
+def test_damaged_content_is_named(nodes, tmp_path):
+    one, two = nodes
+    fill(one.root / "run", log="1")
+    one.push(one.root / "run")
+    next((tmp_path / "bucket" / "run" / "content").iterdir()).write_text("2")
+    with pytest.raises(ResourceError, match=r"-log is damaged"):
+        two.pull(two.root / "run")
+    assert held(two.root / "run") == {}
+
+
+@given(name=st.sampled_from(["../x", "a/../../x", "/etc/x", ".."]))
+def test_a_foreign_list_cannot_write_outside_its_folder(tmp_path_factory, name):
+    bucket = tmp_path_factory.mktemp("bucket")
+    (bucket / "run").mkdir()
+    (bucket / "run" / "files.json").write_text(json.dumps({"files": {name: "00"}}))
+    mirror = Mirror(f"file://{bucket}", bucket / "root")
+    with pytest.raises(ResourceError, match="outside its folder"):
+        mirror.pull(bucket / "root" / "run")
+
+
+def test_storage_whose_library_is_missing_says_which(tmp_path):
+    with pytest.raises(ResourceError, match=r"home gs://b/x cannot be used here: .*gcsfs"):
+        Mirror("gs://b/x", tmp_path)
+
+
+def test_unknown_kinds_of_storage_are_refused(tmp_path):
+    with pytest.raises(ResourceError, match="home nowhere://b is no place to store in"):
+        Mirror("nowhere://b", tmp_path)
+
+
+def test_homes_are_told_apart(tmp_path, monkeypatch):
+    assert is_uri("s3://bucket/kdsweep") and is_uri("file:///tmp/x")
+    assert not is_uri("kdsweep_runs") and not is_uri("/data/s3://x") and not is_uri(tmp_path)
+    monkeypatch.setenv("KDSWEEP_SCRATCH", str(tmp_path))
+    assert scratch("s3://a/b").parent == tmp_path
+    assert scratch("s3://a/b") != scratch("s3://a/c")
