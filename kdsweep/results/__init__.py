@@ -3,7 +3,7 @@
 from kdsweep.results.gain import Gain
 from kdsweep.results.listing import list_sweeps
 from kdsweep.results.report import write_report
-from kdsweep.results.summary import publish, summarise
+from kdsweep.results.summary import summarise
 from kdsweep.results.sweep import Sweep, open_sweep
 from kdsweep.results.trial import Trial
 
@@ -13,7 +13,6 @@ __all__ = [
     "Trial",
     "list_sweeps",
     "open_sweep",
-    "publish",
     "summarise",
     "write_report",
 ]

@@ -6,7 +6,6 @@ from pathlib import Path
 from kdsweep.results import wording
 from kdsweep.results.report import write_report
 from kdsweep.results.sweep import Sweep
-from kdsweep.tracking import Tracker
 
 PARETO_FILE, REPORT_FILE, TRIALS_FILE = "pareto.csv", "report.html", "trials.csv"
 
@@ -47,30 +46,6 @@ def summarise(sweep: Sweep, folder: Path) -> Summary:
     files[PARETO_FILE] = folder / PARETO_FILE
     sweep.pareto().to_csv(files[PARETO_FILE], index=False)
     return Summary(files, note(sweep), wording.headline(sweep), best.id)
-
-
-def publish(name: str, tracker: Tracker, folder: Path) -> Sweep:
-    """Summarises a sweep in the tracker that holds it, and registers its best student.
-
-    May be repeated; the later replaces the earlier.
-
-    Args:
-        name: Name of the sweep.
-        tracker: Where it is recorded.
-        folder: Where the files are written first; they stay.
-
-    Returns:
-        The sweep as it was read.
-
-    Raises:
-        TrackingUnavailable: The store cannot be reached: call again later.
-    """
-    sweep = Sweep(name, tracker)
-    result = summarise(sweep, folder)
-    tracker.log_summary(name, result.files, note=result.note, headline=result.headline)
-    if result.best and sweep[result.best].has_student():
-        tracker.register_best(name, result.best)
-    return sweep
 
 
 def note(sweep: Sweep) -> str:
