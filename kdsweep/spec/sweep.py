@@ -80,6 +80,10 @@ class Resources(Config):
     cpus_per_worker: Positive = 1.0
     """CPU cores that a worker reserves."""
 
+    placement: Literal["pack", "spread"] = "pack"
+    """`pack`: the workers of a trial share one node. `spread`: they may sit on several, as few as
+    have room, and exchange gradients over the network; for trials that no single node can hold."""
+
     isolation: Literal["slots", "trial"] = "slots"
     """`slots`: workers stay up and take one trial after another. `trial`: new processes for each,
     some 16 s dearer."""

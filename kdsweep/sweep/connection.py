@@ -59,7 +59,7 @@ def is_connected() -> bool:
 
 
 @contextmanager
-def connected(address: str | None, node: Node | None, log: Path) -> Iterator[list[Node]]:
+def connected(address: str | None, node: Node | None, log: Path) -> Iterator[None]:
     """Starts Ray on this machine, or joins a cluster, and lets go of it in the end.
 
     Where this process is connected to Ray already, that connection is used and stays.
@@ -68,9 +68,6 @@ def connected(address: str | None, node: Node | None, log: Path) -> Iterator[lis
         address: Of a running cluster; None starts one here that ends with this process.
         node: Resources of this machine, where one is started.
         log: File that takes what Ray prints.
-
-    Yields:
-        Resources of the nodes that are up.
 
     Raises:
         ResourceError: The cluster does not answer.
@@ -83,7 +80,7 @@ def connected(address: str | None, node: Node | None, log: Path) -> Iterator[lis
         if not joined:
             connect(address, node)
         try:
-            yield [found["Resources"] for found in ray.nodes() if found["Alive"]]
+            yield
         finally:
             if not joined:
                 ray.shutdown()

@@ -22,6 +22,7 @@ class Job:
         threads: Threads of each worker; 0 leaves them as they are.
         execute: The function to run, ``module:function``, called as ``(spec, place, report)``.
         rungs: Epochs at which the worker waits for the scheduler's word.
+        attempt: How often it was handed out; who holds an earlier attempt has to stop.
     """
 
     trial: str
@@ -32,6 +33,24 @@ class Job:
     threads: int = 0
     execute: str = ENGINE
     rungs: tuple[int, ...] = ()
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """The workers of a slot, from their start to their end.
+
+    Attributes:
+        slot: The slot's name, the same after a rebuild.
+        id: Another one for every group.
+        host: Name of the first worker's machine, for people.
+        nodes: Ray's ids of the nodes that the workers are on.
+    """
+
+    slot: str
+    id: str
+    host: str = ""
+    nodes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

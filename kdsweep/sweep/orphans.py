@@ -6,6 +6,7 @@ place.
 """
 
 import time
+from typing import Any
 
 import ray
 import ray.exceptions
@@ -20,9 +21,14 @@ _LIMIT = 10_000
 
 
 class Orphans:
-    """Reservations that may have lost their owner."""
+    """Reservations that may have lost their owner.
 
-    def __init__(self) -> None:
+    Args:
+        others: Whether there may be some that are not the sweep's, made by this process before.
+    """
+
+    def __init__(self, others: bool = False) -> None:
+        self._others = _reserved() if others else set()
         self._suspects: set[str] = set()
         self._since_s = 0.0
 
@@ -36,20 +42,34 @@ class Orphans:
         if not self._suspects or time.monotonic() - self._since_s < _GRACE_S:
             return
         try:
-            actors = list_actors(limit=_LIMIT, detail=True, raise_on_missing_output=False)
+            actors = list_actors(**_asked())
         except RayStateApiException:
             return  # asked again at the next look
         used = {actor.placement_group_id for actor in actors if actor.state != "DEAD"}
-        for group in self._suspects & _reserved() - used:
-            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+        _remove(self._suspects & _reserved() - used)
         self._suspects.clear()
+
+    def release_own(self) -> None:
+        """Gives back all that was reserved for the sweep, which has ended."""
+        _remove(_reserved() - self._others)
+
+
+def _remove(groups: set[str]) -> None:
+    for group in groups:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+
+
+def _asked() -> dict[str, Any]:
+    """This cluster, of which there may be several on one machine; and everything that it has."""
+    address = ray.get_runtime_context().gcs_address
+    return {"address": address, "limit": _LIMIT, "detail": True, "raise_on_missing_output": False}
 
 
 def _reserved() -> set[str]:
     """Placement groups of this job that hold CPUs or GPUs; those of Tune's trials hold neither."""
     job = ray.get_runtime_context().get_job_id()
     try:
-        groups = list_placement_groups(limit=_LIMIT, detail=True, raise_on_missing_output=False)
+        groups = list_placement_groups(**_asked())
     except RayStateApiException:
         return set()
     return {

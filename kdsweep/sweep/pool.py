@@ -2,15 +2,19 @@
 
 It runs as a Ray actor without CPU (`ray.remote(JobPool)`), but knows nothing of Ray: every call is
 a coroutine, and those that wait do so without keeping the others from being served.
+
+A job is held by one *group* of workers at a time, under the number of its attempt. A group that was
+given up (it died, its node is lost, or it only seemed so) may come back: it is sent away, and what
+it says about a job that it holds no longer is answered with "stop" and changes nothing.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from kdsweep.sweep.jobs import Job, Outcome, Update
+from kdsweep.sweep.jobs import Group, Job, Outcome, Update
 
 MAX_DEATHS = 3
 """So often may a job's worker die without any epoch in between, before the job fails."""
@@ -21,7 +25,10 @@ class _Running:
     """A job, what is known of it, and what was decided about it."""
 
     job: Job
-    slot: str = ""
+    attempts: int = 0
+    holder: int = 0
+    """The attempt that runs it now; 0: none does."""
+    group: Group | None = None
     updates: list[Update] = field(default_factory=list)
     outcome: Outcome | None = None
     dropped: bool = False
@@ -40,9 +47,9 @@ class _Running:
 
 @dataclass
 class _Slot:
-    """A group of workers that takes one job after another."""
+    """A slot's group of workers, and the job that it holds."""
 
-    node: str
+    group: Group
     trial: str = ""
 
 
@@ -61,6 +68,9 @@ class JobPool:
         self._queue: deque[str] = deque()
         self._jobs: dict[str, _Running] = {}
         self._slots: dict[str, _Slot] = {}
+        self._given_up: set[str] = set()
+        self._usable: frozenset[str] | None = None
+        self._gone: frozenset[str] = frozenset()
         self._closed = False
         self._changed = asyncio.Condition()
 
@@ -94,46 +104,63 @@ class JobPool:
         running = self._jobs[trial]
         return running.updates[seen:], running.outcome, self._closed
 
-    async def take(self, slot: str, node: str, timeout_s: float) -> tuple[Job | None, bool]:
-        """Waits for a job for a slot; a slot that was rebuilt gets its unfinished job again.
+    async def take(self, group: Group, timeout_s: float) -> tuple[Job | None, bool]:
+        """Waits for a job for a group of workers.
+
+        A new group of a slot takes the place of the one before it, whose unfinished job it gets.
 
         Returns:
-            A job or None, and whether the pool has closed, so that the slot can end.
+            A job or None, and whether the group has to end: the pool has closed, the group was
+            given up, or it sits on a node where nothing may run.
         """
-        place = self._slots.setdefault(slot, _Slot(node))
-        place.node = node
-        await self._wait(lambda: self._closed or bool(self._queue or place.trial), timeout_s)
         async with self._changed:
-            while not self._closed:
-                trial = place.trial or (self._queue.popleft() if self._queue else "")
-                if not trial:
-                    break
-                if self._hand_out(trial, slot, place):
-                    return self._jobs[trial].job, False
-        return None, self._closed
+            place = self._seat(group)
+        if place is None:
+            return None, True
+
+        def over() -> bool:
+            return self._closed or group.id in self._given_up
+
+        await self._wait(lambda: over() or (self._may_work(group) and bool(self._queue)), timeout_s)
+        async with self._changed:
+            while self._queue and not over() and self._may_work(group):
+                if self._hand_out(self._queue.popleft(), place):
+                    return self._jobs[place.trial].job, False
+        return None, over()
 
     async def report(
-        self, slot: str, trial: str, stage: str, epoch: int, epochs: int, metrics: dict[str, float]
+        self,
+        trial: str,
+        attempt: int,
+        stage: str,
+        epoch: int,
+        epochs: int,
+        metrics: dict[str, float],
     ) -> bool:
         """Takes the news of a job and says whether it goes on."""
         running = self._jobs[trial]
         async with self._changed:
-            node = self._slots[slot].node
-            running.updates.append(Update(stage, epoch, epochs, metrics, slot, node, self._clock()))
+            if running.group is None or running.holder != attempt:
+                return False
+            slot, host = running.group.slot, running.group.host
+            running.updates.append(Update(stage, epoch, epochs, metrics, slot, host, self._clock()))
             self._changed.notify_all()
-        if stage == "train" and epoch in running.job.rungs:
-            await self._wait(
-                lambda: running.dropped or epoch in running.decided or self._closed,
-                self._rung_wait_s,
-            )
-        return not (running.dropped or self._closed)
 
-    async def finish(self, slot: str, trial: str, outcome: Outcome) -> None:
-        """Takes the end of a job; the first word counts."""
+        def lost() -> bool:
+            return running.dropped or running.holder != attempt or self._closed
+
+        if stage == "train" and epoch in running.job.rungs:
+            await self._wait(lambda: lost() or epoch in running.decided, self._rung_wait_s)
+        return not lost()
+
+    async def finish(self, trial: str, attempt: int, outcome: Outcome) -> None:
+        """Takes the end of a job from those who hold it; the first word counts."""
         async with self._changed:
+            running = self._jobs[trial]
+            if running.holder != attempt:
+                return
             self._end(trial, outcome)
-            if slot in self._slots and self._slots[slot].trial == trial:
-                self._slots[slot].trial = ""
+            self._release(running)
             self._changed.notify_all()
 
     async def decide(self, trial: str, epoch: int, go_on: bool) -> None:
@@ -154,21 +181,41 @@ class JobPool:
                 self._changed.notify_all()
 
     async def slot_lost(self, slot: str) -> None:
-        """A slot is gone for good: its unfinished job goes back to the head of the queue."""
+        """A slot's workers are gone: its unfinished job goes to the head of the queue at once.
+
+        Nobody waits for the slot to be rebuilt, because its resources may be another slot's by now.
+        """
         async with self._changed:
-            place = self._slots.pop(slot, None)
-            if place and place.trial:
-                self._queue.appendleft(place.trial)
-                self._changed.notify_all()
+            if slot in self._slots:
+                self._give_up(slot)
+
+    async def follow_nodes(
+        self, usable: Collection[str], lost: Collection[str], closed: Collection[str]
+    ) -> None:
+        """Says where jobs may run; groups elsewhere lose theirs, or get none yet.
+
+        Args:
+            usable: Ids of the nodes where they may.
+            lost: Of nodes that died.
+            closed: Of nodes where nothing may run: they are about to leave, or were refused.
+        """
+        async with self._changed:
+            self._usable = frozenset(usable)
+            self._gone = frozenset(lost) | frozenset(closed)
+            for slot, place in [*self._slots.items()]:
+                if self._gone & place.group.nodes:
+                    if place.trial and not place.group.nodes & frozenset(lost):
+                        self._jobs[place.trial].handed_out -= 1  # that it has to leave is no death
+                    self._give_up(slot)
+            self._changed.notify_all()
+
+    async def closed_nodes(self) -> frozenset[str]:
+        """The nodes where nothing may run, alive or not."""
+        return self._gone
 
     async def slots(self) -> dict[str, str]:
-        """The slots that have come for a job, each with the trial that it runs, or empty."""
+        """The slots that have workers, each with the trial that it runs, or empty."""
         return {name: slot.trial for name, slot in self._slots.items()}
-
-    async def wait_for_slots(self, count: int, timeout_s: float) -> int:
-        """Waits until so many slots are up; gives how many are."""
-        await self._wait(lambda: len(self._slots) >= count, timeout_s)
-        return len(self._slots)
 
     async def is_closed(self) -> bool:
         """Whether the sweep ends."""
@@ -180,9 +227,42 @@ class JobPool:
             self._closed = True
             self._changed.notify_all()
 
-    def _hand_out(self, trial: str, slot: str, place: _Slot) -> bool:
+    def _seat(self, group: Group) -> _Slot | None:
+        """The place of a group; None: it has to end."""
+        if group.id in self._given_up or self._closed:
+            return None
+        place = self._slots.get(group.slot)
+        if place is None or place.group.id != group.id:
+            if place is not None:
+                self._give_up(group.slot)
+            place = self._slots[group.slot] = _Slot(group)
+            if group.nodes & self._gone:
+                self._give_up(group.slot)
+                return None
+            self._changed.notify_all()
+        return place
+
+    def _may_work(self, group: Group) -> bool:
+        return self._usable is None or group.nodes <= self._usable
+
+    def _give_up(self, slot: str) -> None:
+        place = self._slots.pop(slot)
+        self._given_up.add(place.group.id)
+        if place.trial:
+            self._queue.appendleft(place.trial)
+            self._release(self._jobs[place.trial])
+        self._changed.notify_all()
+
+    def _release(self, running: _Running) -> None:
+        """Nobody holds the job any more."""
+        if running.group is not None:
+            place = self._slots.get(running.group.slot)
+            if place is not None and place.group.id == running.group.id:
+                place.trial = ""
+        running.holder, running.group = 0, None
+
+    def _hand_out(self, trial: str, place: _Slot) -> bool:
         running = self._jobs[trial]
-        place.trial = trial
         alive = running.outcome is None and not running.dropped
         if running.news > running.news_at_handout:
             running.handed_out = 0
@@ -190,13 +270,16 @@ class JobPool:
             self._end(trial, _died(running))
             alive = False
         if not alive:
-            place.trial = ""
             self._changed.notify_all()
             return False
-        running.slot = slot
+        running.attempts += 1
+        running.holder, running.group = running.attempts, place.group
+        running.job = replace(running.job, attempt=running.attempts)
         running.handed_out += 1
         running.news_at_handout = running.news
-        running.updates.append(Update("started", slot=slot, node=place.node, time_s=self._clock()))
+        place.trial = trial
+        slot, host = place.group.slot, place.group.host
+        running.updates.append(Update("started", slot=slot, node=host, time_s=self._clock()))
         self._changed.notify_all()
         return True
 

@@ -2,7 +2,8 @@
 
 A driver that is killed has not written down all that its workers had told. A run therefore keeps
 its epochs in its own folder and tells them again when it goes on; the journal leaves out what it
-has.
+has. A worker that was cut off while another one went on with its run can add one line at most, of
+an epoch that the other one trains as well, before the pool tells it to stop.
 """
 
 from collections.abc import Callable
@@ -18,22 +19,22 @@ from kdsweep.sweep.journal import Event, Journal, jsonable
 EPOCHS = "epochs.jsonl"
 
 
+class Withdrawn(Exception):
+    """The run is to write nothing more: another one has taken its place, or the sweep ends."""
+
+
 class Relay:
     """The `report` of a run, called by each of its workers equally often.
 
     Args:
         job: The run.
-        slot: Name of the slot that it runs in.
         pool: Handle of the pool's actor.
         first: Whether this is the worker that talks to the pool.
         share: Gives the first worker's value to all.
     """
 
-    def __init__(
-        self, job: Job, slot: str, pool: Any, *, first: bool, share: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, job: Job, pool: Any, *, first: bool, share: Callable[[Any], Any]) -> None:
         self._job = job
-        self._slot = slot
         self._pool = pool
         self._first = first
         self._share = share
@@ -50,7 +51,11 @@ class Relay:
         return bool(self._share(go_on))
 
     def __call__(self, progress: Any) -> bool:
-        """Tells one piece of progress and gives the answer to all workers."""
+        """Tells one piece of progress and gives the answer to all workers.
+
+        Raises:
+            Withdrawn: The run has to stop although its training is over: it must not be exported.
+        """
         event = {
             "epoch": progress.epoch,
             "epochs": progress.epochs,
@@ -64,13 +69,16 @@ class Relay:
                 with Journal(self._path) as kept:
                     kept.append("epoch", **event)
             go_on = self._tell(progress.stage, event)
-        return bool(self._share(go_on))
+        go_on = bool(self._share(go_on))
+        if progress.stage == "profile" and not go_on:
+            raise Withdrawn
+        return go_on
 
     def _tell(self, stage: str, event: Event) -> bool:
         return ray.get(
             self._pool.report.remote(
-                self._slot,
                 self._job.trial,
+                self._job.attempt,
                 stage,
                 event["epoch"],
                 event["epochs"],

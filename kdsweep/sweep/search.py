@@ -26,7 +26,7 @@ class SweepSearcher(Searcher):
     Args:
         planner: Decides what comes next.
         ledger: Where everything is written down.
-        slots: Trials that run at once.
+        slots: Says how many trials run at once now.
         configure: Makes a trial's configuration for `TrialDriver` from its plan.
         dropped: Told of every trial that Tune ended before it ended by itself.
         changed: Called after every change, with the plan of the trial that changed.
@@ -39,7 +39,7 @@ class SweepSearcher(Searcher):
         planner: Planner,
         ledger: Ledger,
         *,
-        slots: int,
+        slots: Callable[[], int],
         configure: Callable[[Plan], dict[str, Any]],
         dropped: Callable[[str], None],
         changed: Callable[[Plan], None] = lambda _: None,
@@ -115,9 +115,9 @@ class SweepSearcher(Searcher):
     def _at_once(self) -> int:
         """Trials that Tune holds at once: one more than slots while trials are short."""
         if not self._leases or self._planner.waits_for_teacher:
-            return self._slots
+            return self._slots()
         recent = self._leases[-10:]
-        return self._slots + (sum(recent) / len(recent) < _SHORT_S)
+        return self._slots() + (sum(recent) / len(recent) < _SHORT_S)
 
     def _next(self) -> Plan | Wait | Done:
         self._health()

@@ -23,6 +23,9 @@ from kdsweep.sweep.ledger import Ledger, Plan, Record
 from kdsweep.sweep.planner import Planner
 from kdsweep.sweep.resources import Layout, Need, plan_layout
 
+_JOIN_S = 300.0
+"""So long may nodes take to join a cluster on which no trial fits yet: it may just be starting."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -60,6 +63,7 @@ class End:
 
 
 Changed = Callable[[Record], None]
+Note = Callable[[str], None]
 
 
 class Session:
@@ -70,15 +74,17 @@ class Session:
         settings: How this process runs it.
         ledger: Its open record.
         changed: Called in the driver's thread after every change.
+        note: Shows one line to the user.
     """
 
     def __init__(
-        self, spec: SweepSpec, settings: Settings, ledger: Ledger, changed: Changed
+        self, spec: SweepSpec, settings: Settings, ledger: Ledger, changed: Changed, note: Note
     ) -> None:
         self._spec = spec
         self._settings = settings
         self._ledger = ledger
         self._changed = changed
+        self._note = note
 
     def run(self, interrupt: Interrupt) -> End:
         """Runs until nothing is left to do, or until it is interrupted.
@@ -88,7 +94,8 @@ class Session:
         """
         connection.set_environment()
         need = _need(self._spec)
-        joins = self._settings.address is not None or connection.is_connected()
+        stays = connection.is_connected()
+        joins = stays or self._settings.address is not None
         node = None if joins else connection.local_node()
         if node is not None:  # what fits nowhere is refused before Ray takes its time to start
             plan_layout(need, [node])
@@ -98,16 +105,16 @@ class Session:
 
         # Ray puts its own handlers in place when it starts; ours come after.
         log = self._settings.folder / "ray.log"
-        with (
-            connection.connected(self._settings.address, node, log) as nodes,
-            on_signals(interrupt),
-        ):
-            layout = plan_layout(need, nodes, self._spec.resources.concurrent)
-            imports.result()
+        with connection.connected(self._settings.address, node, log), on_signals(interrupt):
             try:
-                with self._slots(layout, interrupt) as (pool, slots):
-                    data.result()
-                    end = self._search(layout, pool, slots, interrupt)
+                with self._nodes(need) as nodes:
+                    imports.result()
+                    view = nodes.begin(self._concurrent, _JOIN_S if joins else 0.0, interrupt)
+                    if interrupt.raised:
+                        return End("interrupted", interrupt.reason)
+                    with self._slots(nodes, view, interrupt, stays=stays) as (pool, slots):
+                        data.result()
+                        end = self._search(pool, slots, interrupt)
             except RayError as error:
                 raise SweepError(
                     f"Ray went down: {type(error).__name__}: {error}. Everything recorded is "
@@ -117,21 +124,39 @@ class Session:
         return end
 
     @contextlib.contextmanager
-    def _slots(self, layout: Layout, interrupt: Interrupt) -> Iterator[tuple[Any, Any]]:
+    def _nodes(self, need: Need) -> Iterator[Any]:
+        from kdsweep.sweep.nodes import Nodes
+        from kdsweep.sweep.probe import Probes
+
+        inputs = inputs_of(self._spec.run) if self._settings.trains else {}
+        with Probes(self._settings.home, inputs) as probes:
+            yield Nodes(need, probes, self._note)
+
+    @contextlib.contextmanager
+    def _slots(
+        self, nodes: Any, view: Any, interrupt: Interrupt, *, stays: bool
+    ) -> Iterator[tuple[Any, Any]]:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         from kdsweep.sweep.pool import JobPool
-        from kdsweep.sweep.slots import Slots
+        from kdsweep.sweep.slots import Slots, on_this_node
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         pool = (
             ray.remote(JobPool)
-            .options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here)
+            .options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=on_this_node())
             .remote()
         )
-        isolated = self._spec.resources.isolation == "trial"
-        slots = Slots(layout, pool, self._settings.folder / "ray", isolated=isolated)
+        slots = Slots(
+            plan_layout(nodes.need, [*view.usable.values()], self._concurrent),
+            view,
+            pool,
+            nodes,
+            self._settings.folder / "ray",
+            concurrent=self._concurrent,
+            isolated=self._spec.resources.isolation == "trial",
+            stays=stays,
+            note=self._note,
+        )
         slots.start()
 
         def close_pool() -> None:
@@ -144,13 +169,14 @@ class Session:
         # Interrupted workers would only finish an epoch that a resume repeats anyway.
         slots.close(timeout_s=0.0 if interrupt.raised else 3.0)
 
-    def _search(self, layout: Layout, pool: Any, slots: Any, interrupt: Interrupt) -> End:
+    def _search(self, pool: Any, slots: Any, interrupt: Interrupt) -> End:
         from ray import tune
 
         from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
         from kdsweep.sweep.search import SweepSearcher, make_config
-        from kdsweep.sweep.trial import TrialDriver
+        from kdsweep.sweep.trial import TrialDriver, beside_the_driver
 
+        layout: Layout = slots.layout
         planner = self._planner(layout)
         stop = EarlyStop.of(self._spec)
         rungs = stop.rungs() if stop else []
@@ -167,7 +193,7 @@ class Session:
         searcher = SweepSearcher(
             planner,
             self._ledger,
-            slots=layout.slots,
+            slots=lambda: slots.count,
             configure=configure,
             dropped=lambda trial: pool.drop.remote(trial),
             changed=self._after_change,
@@ -176,7 +202,7 @@ class Session:
         )
         storage = self._settings.folder / "ray"
         tune.Tuner(
-            tune.with_resources(TrialDriver, {"memory": 1}),
+            tune.with_resources(TrialDriver, beside_the_driver()),
             tune_config=tune.TuneConfig(
                 search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True
             ),
@@ -248,6 +274,10 @@ class Session:
         self._changed(self._ledger.record)
 
     @property
+    def _concurrent(self) -> int | None:
+        return self._spec.resources.concurrent
+
+    @property
     def _runs(self) -> Path:
         return self._settings.folder / "runs"
 
@@ -292,6 +322,20 @@ def _import_ray_libraries() -> None:
     import kdsweep.sweep.trial  # noqa: F401
 
 
+def inputs_of(run: RunSpec) -> dict[str, str]:
+    """Files and folders that a run reads, by the key that names them."""
+    paths = {
+        "run.data.root": getattr(run.data, "root", None),
+        "run.teacher.checkpoint": run.teacher.checkpoint if run.teacher else None,
+    }
+    return {key: str(path) for key, path in paths.items() if path}
+
+
 def _need(spec: SweepSpec) -> Need:
     resources = spec.resources
-    return Need(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
+    return Need(
+        resources.workers,
+        resources.cpus_per_worker,
+        resources.gpus_per_worker,
+        packed=resources.placement == "pack",
+    )

@@ -12,7 +12,22 @@ import ray.train
 import ray.train.torch
 
 from kdsweep.sweep.resources import Layout
+from kdsweep.sweep.trial import NODE_ID
 from kdsweep.sweep.worker import serve
+
+
+class _Deaths(ray.train.UserCallback):
+    """Tells the pool that a slot's workers died, so that their job can go on elsewhere at once.
+
+    Ray Train calls it in the slot's controller.
+    """
+
+    def __init__(self, slot: str, pool: Any) -> None:
+        self._slot = slot
+        self._pool = pool
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self._pool.slot_lost.remote(self._slot)
 
 
 class SlotHost:
@@ -39,10 +54,11 @@ class SlotHost:
             RayError: The slot's controller died.
         """
         while not ray.get(self._pool.is_closed.remote()):
-            self._trainer(name).fit()
+            self._trainer(name, ray.get(self._pool.closed_nodes.remote())).fit()
 
-    def _trainer(self, name: str) -> ray.train.torch.TorchTrainer:
+    def _trainer(self, name: str, closed_nodes: frozenset[str]) -> ray.train.torch.TorchTrainer:
         need = self._layout.need
+        elsewhere = {NODE_ID: f"!in({','.join(sorted(closed_nodes))})"} if closed_nodes else None
         return ray.train.torch.TorchTrainer(
             serve,
             train_loop_config={
@@ -57,11 +73,14 @@ class SlotHost:
                 num_workers=need.workers,
                 use_gpu=need.gpus > 0,
                 resources_per_worker=need.per_worker,
-                placement_strategy="STRICT_PACK" if self._layout.packed else "PACK",
+                # Spread workers still sit on as few nodes as hold them: they exchange gradients.
+                placement_strategy="STRICT_PACK" if need.packed else "PACK",
+                label_selector=elsewhere,
             ),
             run_config=ray.train.RunConfig(
                 name=name,
                 storage_path=str(self._storage),
+                callbacks=[_Deaths(name, self._pool)],
                 # The pool bounds how often one job may kill its worker; the slot itself lives on.
                 failure_config=ray.train.FailureConfig(max_failures=-1),
             ),

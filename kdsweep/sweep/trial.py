@@ -11,6 +11,9 @@ from ray import tune
 
 from kdsweep.sweep.jobs import Job, Outcome, Update
 
+NODE_ID = "ray.io/node-id"
+"""Ray's label of every node."""
+
 _POLL_S = 30.0
 
 
@@ -54,6 +57,15 @@ class TrialDriver(tune.Trainable):
                 outcome = Outcome("lost", "the sweep ends")
             if updates or outcome is not None:
                 return _result(updates, outcome)
+
+
+def beside_the_driver() -> tune.PlacementGroupFactory:
+    """What a `TrialDriver` reserves: nothing that counts, on the node of this process.
+
+    Anywhere else, the loss of a node would also lose trials that run on other nodes.
+    """
+    here = {NODE_ID: ray.get_runtime_context().get_node_id()}
+    return tune.PlacementGroupFactory([{"memory": 1}], bundle_label_selector=[here])
 
 
 def _result(updates: list[Update], outcome: Outcome | None) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _session(
     spec: SweepSpec, settings: Settings, ledger: Ledger, display: Display, interrupt: Interrupt
 ) -> End:
     try:
-        return Session(spec, settings, ledger, display.update).run(interrupt)
+        return Session(spec, settings, ledger, display.update, display.note).run(interrupt)
     except BaseException as error:  # recorded, not swallowed
         now = isinstance(error, KeyboardInterrupt)
         reason = "stopped at once" if now else f"{type(error).__name__}: {error}"

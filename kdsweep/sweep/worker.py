@@ -7,6 +7,7 @@ of them make the same calls in the same order.
 import gc
 import socket
 import traceback
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ import torch.distributed as dist
 
 from kdsweep.engine.place import Place
 from kdsweep.errors import KdsweepError
-from kdsweep.sweep.jobs import Job, Outcome, resolve
+from kdsweep.sweep.jobs import Group, Job, Outcome, resolve
 from kdsweep.sweep.journal import jsonable
-from kdsweep.sweep.relay import Relay
+from kdsweep.sweep.relay import Relay, Withdrawn
 
 _IDLE_S = 5.0
 """An idle slot's workers meet this often, so that their collectives never time out."""
@@ -45,7 +46,7 @@ class SlotConfig:
 
 
 class _Group:
-    """The workers of this slot; `share` gives the first worker's value to all."""
+    """The workers of this slot; `share` gives one worker's value to all, `gather` everybody's."""
 
     def __init__(self) -> None:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -55,17 +56,20 @@ class _Group:
     def first(self) -> bool:
         return self.rank == 0
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: Any, source: int = 0) -> Any:
         if self.world == 1:
             return value
         box = [value]
         device = torch.device("cuda") if dist.get_backend() == "nccl" else None
-        dist.broadcast_object_list(box, src=0, device=device)
+        dist.broadcast_object_list(box, src=source, device=device)
         return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        return [self.share(value, rank) for rank in range(self.world)]
 
 
 def serve(config: Mapping[str, Any]) -> None:
-    """The train loop of a slot: takes jobs from the pool until it closes.
+    """The train loop of a slot: takes jobs from the pool until that sends the workers away.
 
     Raises:
         RuntimeError: A job failed in a group of several workers. They may be out of step then, so
@@ -73,17 +77,19 @@ def serve(config: Mapping[str, Any]) -> None:
     """
     slot = SlotConfig(**config)
     group = _Group()
+    nodes = frozenset(group.gather(ray.get_runtime_context().get_node_id()))
+    known = Group(slot.slot, uuid.uuid4().hex, socket.gethostname(), nodes)
     if slot.gpu_share < 1.0 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(slot.gpu_share)
     while True:
-        job, closed = group.share(_take(slot) if group.first else None)
-        if closed:
+        job, over = group.share(_take(slot, known) if group.first else None)
+        if over:
             return
         if job is None:
             continue
         outcome = _run(job, slot, group)
         if group.first or outcome.state == "failed":
-            ray.get(slot.pool.finish.remote(slot.slot, job.trial, outcome))
+            ray.get(slot.pool.finish.remote(job.trial, job.attempt, outcome))
         if outcome.state == "failed" and group.world > 1:
             raise RuntimeError(f"trial {job.trial} failed: {outcome.reason}")
         _tidy()
@@ -99,13 +105,13 @@ def train(spec: Mapping[str, Any], place: Place, report: Any) -> Any:
     return execute(RunSpec.from_dict(spec), place, report)
 
 
-def _take(slot: SlotConfig) -> tuple[Job | None, bool]:
-    return ray.get(slot.pool.take.remote(slot.slot, socket.gethostname(), _IDLE_S))
+def _take(slot: SlotConfig, known: Group) -> tuple[Job | None, bool]:
+    return ray.get(slot.pool.take.remote(known, _IDLE_S))
 
 
 def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     """Runs a job; whatever it raises becomes its outcome (the trial boundary)."""
-    relay = Relay(job, slot.slot, slot.pool, first=group.first, share=group.share)
+    relay = Relay(job, slot.pool, first=group.first, share=group.share)
     if job.threads:
         torch.set_num_threads(job.threads)
     place = Place(Path(job.home), Path(job.run_dir), job.device, job.threads)
@@ -115,6 +121,8 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
         result = resolve(job.execute)(job.spec, place, relay)
         metrics = dict(jsonable(result.metrics))
         return Outcome(result.state, epoch=result.epoch, metrics=metrics)
+    except Withdrawn:
+        return Outcome("stopped", epoch=relay.epoch)
     except KdsweepError as error:
         return Outcome("failed", str(error), relay.epoch)
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from kdsweep.sweep.jobs import Job
-from kdsweep.sweep.relay import Relay
+from kdsweep.sweep.relay import Relay, Withdrawn
 
 
 class Pool:
@@ -14,7 +14,8 @@ class Pool:
         self.report = SimpleNamespace(remote=self._report)
         self._stop_at = stop_at
 
-    def _report(self, slot, trial, stage, epoch, epochs, metrics):
+    def _report(self, trial, attempt, stage, epoch, epochs, metrics):
+        assert (trial, attempt) == ("t001", 3)
         self.heard.append((stage, epoch, metrics.get("miou")))
         return epoch != self._stop_at
 
@@ -25,8 +26,8 @@ def no_ray(monkeypatch):
 
 
 def relay(tmp_path, pool, first=True):
-    job = Job("t001", {}, str(tmp_path), str(tmp_path / "run"))
-    return Relay(job, "slot-0", pool, first=first, share=lambda value: value)
+    job = Job("t001", {}, str(tmp_path), str(tmp_path / "run"), attempt=3)
+    return Relay(job, pool, first=first, share=lambda value: value)
 
 
 def epoch(number, stage="train"):
@@ -70,3 +71,10 @@ def test_other_workers_neither_write_nor_talk(tmp_path):
     assert other(epoch(1))
     assert pool.heard == []
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_told_to_stop_after_its_training_is_not_exported(tmp_path):
+    told = relay(tmp_path, Pool(stop_at=4))
+    assert not told(epoch(4))
+    with pytest.raises(Withdrawn):
+        told(epoch(4, "profile"))

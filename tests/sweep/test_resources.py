@@ -1,7 +1,7 @@
 import pytest
 
 from kdsweep.errors import ResourceError
-from kdsweep.sweep.resources import Need, plan_layout
+from kdsweep.sweep.resources import Need, count_slots, plan_layout
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,29 @@ def test_as_many_trials_run_at_once_as_fit_without_oversubscription(need, nodes,
     assert plan_layout(need, nodes).slots == slots
 
 
-def test_a_trial_too_big_for_one_node_is_spread_over_several():
-    layout = plan_layout(Need(4, 1, 1), [{"CPU": 2, "GPU": 2}, {"CPU": 2, "GPU": 2}])
-    assert (layout.slots, layout.packed) == (1, False)
+@pytest.mark.parametrize(
+    ("workers", "nodes", "packed", "spread"),
+    [
+        (2, [{"CPU": 3}, {"CPU": 3}], 2, 3),
+        (2, [{"CPU": 3}, {"CPU": 1}], 1, 2),
+        (4, [{"CPU": 2}, {"CPU": 2}], 0, 1),
+    ],
+)
+def test_spread_workers_use_what_packed_ones_leave(workers, nodes, packed, spread):
+    assert count_slots(Need(workers), nodes) == packed
+    assert count_slots(Need(workers, packed=False), nodes) == spread
+
+
+def test_a_trial_too_big_for_one_node_is_refused_with_the_option_that_spreads_it():
+    nodes = [{"CPU": 2, "GPU": 2}, {"CPU": 2, "GPU": 2}]
+    with pytest.raises(ResourceError) as caught:
+        plan_layout(Need(4, 1, 1), nodes)
+    assert str(caught.value) == (
+        "a trial needs 4 workers with 1 CPU and 1 GPU each, which fits on no single node. There is "
+        "node 1: 2 CPU, 2 GPU; node 2: 2 CPU, 2 GPU. Let them sit on several nodes with "
+        "sweep.resources.placement=spread, or lower sweep.resources.workers."
+    )
+    assert plan_layout(Need(4, 1, 1, packed=False), nodes).slots == 1
 
 
 def test_threads_follow_the_cores_of_a_worker():

@@ -23,7 +23,7 @@ class Tune:
             ),
             dropped=self.dropped.append,
             interrupt=self.interrupt,
-            **{"slots": 2, **settings},
+            **{"slots": lambda: 2, **settings},
         )
         self.ids = {}
 

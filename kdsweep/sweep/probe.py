@@ -1,0 +1,93 @@
+"""Asks a node whether it sees the files that trials read and write there, before any runs on it.
+
+A home folder that only the driver's node has would look like a working sweep whose trials find no
+teacher, lose their checkpoints and start again elsewhere from nothing.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+_PATIENCE_S = 5.0
+"""So long may a network file system take to show a new file on another node."""
+
+
+class Probes:
+    """Asks nodes, while it is used as a context.
+
+    Args:
+        home: Folder of everything that kdsweep writes.
+        inputs: What trials read, by the key of the sweep file that names it.
+    """
+
+    def __init__(self, home: Path, inputs: Mapping[str, str]) -> None:
+        self._home = home
+        self._inputs = dict(inputs)
+        self._marker = home / f".probe-{secrets.token_hex(8)}"
+        self._content = secrets.token_hex(16)
+
+    def __enter__(self) -> "Probes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._marker.unlink(missing_ok=True)
+
+    def ask(self, node: str) -> Any:
+        """Sends the question to a node, by Ray's id; `answer` takes what this gives."""
+        if not self._marker.exists():
+            self._home.mkdir(parents=True, exist_ok=True)
+            with self._marker.open("w") as file:
+                file.write(self._content)
+                file.flush()
+                os.fsync(file.fileno())
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        question = ray.remote(missing).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+        return question.remote(str(self._marker), self._content, self._inputs)
+
+    def answer(self, asked: Any) -> str | None:
+        """What the node lacks, as the end of a sentence about it; empty: nothing.
+
+        Returns:
+            None if it died or left before it could answer.
+        """
+        try:
+            lacking = ray.get(asked)
+        except ray.exceptions.RayTaskError as error:
+            return f"cannot run kdsweep: {error.cause!s}. Install the same version there."
+        except ray.exceptions.RuntimeEnvSetupError as error:
+            return f"cannot run kdsweep: {error}"
+        except ray.exceptions.RayError:
+            return None
+        if "home" in lacking:
+            return (
+                f"does not see the home folder {self._home} (or another folder of that name). Put "
+                "it where all nodes mount the same storage: --home FOLDER."
+            )
+        if lacking:
+            paths = " and ".join(f"{self._inputs[key]} ({key})" for key in lacking)
+            return f"does not see {paths}. Put it there, or where all nodes mount the same storage."
+        return ""
+
+
+def missing(marker: str, content: str, inputs: Mapping[str, str]) -> list[str]:
+    """Names what this node does not see: ``home``, keys of `inputs`. Runs on the node."""
+    until = time.monotonic() + _PATIENCE_S
+    while not _holds(Path(marker), content):
+        if time.monotonic() > until:
+            return ["home"]
+        time.sleep(0.2)
+    return [key for key, path in inputs.items() if not Path(path).expanduser().exists()]
+
+
+def _holds(path: Path, content: str) -> bool:
+    try:
+        return path.read_text() == content
+    except OSError:
+        return False
