@@ -17,9 +17,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from kdsweep.engine import files
 from kdsweep.errors import ResourceError
@@ -66,12 +67,12 @@ class Mirror:
         except (ValueError, OSError) as error:
             raise ResourceError(f"home {self.uri} is no place to store in: {error}") from error
 
-    def push(self, folder: Path, *, deep: bool = True) -> None:
+    def push(self, folder: Path, only: Collection[str] = ()) -> None:
         """Makes the copy of a folder equal to it; files that are equal already are not sent again.
 
         Args:
             folder: A folder below the root; a missing one is left alone.
-            deep: Whether sub-folders belong to it.
+            only: The copy consists of these files, so far as they exist; empty = of all.
 
         Raises:
             ResourceError: The storage cannot be written. The copy is as after the last push.
@@ -80,7 +81,7 @@ class Mirror:
             return
         with self._reachable(folder):
             before = self._list(folder)
-            now = {name: self._digest(folder / name) for name in _names(folder, deep=deep)}
+            now = {name: self._digest(folder / name) for name in _names(folder, only)}
             if now == before:
                 return
             sent = {_content(name, digest) for name, digest in before.items()}
@@ -94,21 +95,22 @@ class Mirror:
             for content in sorted(sent - wanted.keys()):
                 self._storage.rm_file(self._path(folder, _CONTENT, content))
 
-    def pull(self, folder: Path, *, deep: bool = True) -> None:
+    def pull(self, folder: Path, only: Collection[str] = ()) -> None:
         """Makes a folder equal to its copy; where there is no copy it is left alone.
 
         Args:
             folder: A folder below the root.
-            deep: Whether sub-folders belong to it, as when it was pushed.
+            only: Only these files are compared and fetched; empty = all.
 
         Raises:
             ResourceError: The storage cannot be read, or holds damaged files.
         """
         with self._reachable(folder):
-            wanted = self._list(folder)
-            if not wanted:
+            copied = self._list(folder)
+            if not copied:
                 return
-            for name in _names(folder, deep=deep):
+            wanted = {n: digest for n, digest in copied.items() if not only or n in only}
+            for name in _names(folder, only):
                 if name not in wanted:
                     (folder / name).unlink()
             for name, digest in wanted.items():
@@ -116,8 +118,33 @@ class Mirror:
                 if target.is_file() and self._digest(target) == digest:
                     continue
                 files.write_file(target, self._fetch(folder, name, digest))
-            if deep:
+            if not only:
                 _drop_empty(folder)
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """A small JSON file of the storage that is no part of a folder's copy; None without it.
+
+        Raises:
+            ResourceError: The storage cannot be read.
+        """
+        with self._reachable(path):
+            try:
+                return dict(json.loads(self._storage.cat_file(self._path(path))))
+            except FileNotFoundError:
+                return None
+
+    def write(self, path: Path, value: dict[str, Any] | None) -> None:
+        """Writes such a file, or removes it.
+
+        Raises:
+            ResourceError: The storage cannot be written.
+        """
+        with self._reachable(path):
+            if value is not None:
+                self._storage.makedirs(self._path(path.parent), exist_ok=True)
+                self._storage.pipe_file(self._path(path), json.dumps(value).encode())
+            elif self._storage.exists(self._path(path)):
+                self._storage.rm_file(self._path(path))
 
     def _fetch(self, folder: Path, name: str, digest: str) -> Callable[[Path], None]:
         def fetch(path: Path) -> None:
@@ -171,9 +198,9 @@ class Mirror:
             ) from error
 
 
-def _names(folder: Path, *, deep: bool) -> list[str]:
+def _names(folder: Path, only: Collection[str]) -> list[str]:
     """Whole files of a folder, by relative name; temporary ones are left out."""
-    found = folder.rglob("*") if deep else folder.glob("*")
+    found = (folder / name for name in only) if only else folder.rglob("*")
     return sorted(
         path.relative_to(folder).as_posix()
         for path in found

@@ -104,13 +104,31 @@ def test_files_that_are_still_being_written_are_not_sent(nodes):
     assert held(two.root / "run") == {"log": "1"}
 
 
-def test_a_flat_push_leaves_sub_folders_out_and_a_pull_leaves_them_alone(nodes):
+def test_named_files_are_copied_without_the_rest(nodes):
     one, two = nodes
-    fill(one.root / "sweep", journal="1", runs__t1__log="not this")
-    one.push(one.root / "sweep", deep=False)
+    fill(one.root / "sweep", journal="1", lock="not this", runs__t1__log="nor this")
+    one.push(one.root / "sweep", only=("journal", "spec"))
     fill(two.root / "sweep", runs__t2__log="mine")
-    two.pull(two.root / "sweep", deep=False)
+    two.pull(two.root / "sweep", only=("journal", "spec"))
     assert held(two.root / "sweep") == {"journal": "1", "runs/t2/log": "mine"}
+
+
+def test_parts_of_a_copy_can_be_fetched(nodes):
+    one, two = nodes
+    fill(one.root / "run", student="1", checkpoint__state="large")
+    one.push(one.root / "run")
+    two.pull(two.root / "run", only=("student",))
+    assert held(two.root / "run") == {"student": "1"}
+
+
+def test_notes_beside_the_copies_are_written_read_and_removed(nodes):
+    one, two = nodes
+    assert two.read(two.root / "sweep" / "lease.json") is None
+    one.write(one.root / "sweep" / "lease.json", {"host": "a"})
+    assert two.read(two.root / "sweep" / "lease.json") == {"host": "a"}
+    for _ in range(2):
+        two.write(two.root / "sweep" / "lease.json", None)
+    assert one.read(one.root / "sweep" / "lease.json") is None
 
 
 def test_damaged_content_is_named(nodes, tmp_path):

@@ -1,0 +1,78 @@
+"""One sweep of a name runs at a time, also where its home is storage that keeps no locks.
+
+The process that runs a sweep leaves a note in the storage and renews it. A note that was not
+renewed for a while belongs to a process that is gone. Two launches within the same second are not
+told apart: storage of this kind has no "write only if it is not there" that all kinds share.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kdsweep.errors import ResourceError, SweepError
+from kdsweep.sweep.mirror import Mirror
+
+VALID_S = 90.0
+"""So long a note counts after it was renewed."""
+
+
+@contextlib.contextmanager
+def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time) -> Iterator[None]:
+    """Holds the note of a sweep's folder within the context.
+
+    Args:
+        mirror: The storage.
+        folder: The sweep's folder.
+        clock: Seconds since 1970; replaced in tests.
+
+    Raises:
+        SweepError: Another process renewed its note a short time ago.
+        ResourceError: The storage does not answer.
+    """
+    path = folder / "lease.json"
+    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": clock()}
+    found = mirror.read(path)
+    if found is not None and not _gone(found, clock()):
+        ago_s = clock() - found["renewed"]
+        raise SweepError(
+            f"sweep {folder.name!r} is running already: process {found['pid']} on "
+            f"{found['host']}, last heard of {ago_s:.0f} s ago. Wait for it, stop it, or launch "
+            f"under another name (sweep.name=...). If it was killed, try again in "
+            f"{VALID_S - ago_s:.0f} s."
+        )
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(VALID_S / 4):
+            with contextlib.suppress(ResourceError):  # tried again; the sweep itself will notice
+                mirror.write(path, {**mine, "renewed": clock()})
+
+    mirror.write(path, {**mine, "renewed": clock()})
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        with contextlib.suppress(ResourceError):  # it then ends by itself
+            mirror.write(path, None)
+
+
+def _gone(note: dict[str, object], now_s: float) -> bool:
+    """Whether the writer of a note has ended: known on its own host, elsewhere after a while."""
+    if now_s - float(str(note["renewed"])) > VALID_S:
+        return True
+    if note["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(str(note["pid"])), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

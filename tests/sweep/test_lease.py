@@ -1,0 +1,71 @@
+"""Whoever runs a sweep in storage without locks is known to others until it is gone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kdsweep.errors import SweepError
+from kdsweep.sweep.lease import VALID_S, leased
+from kdsweep.sweep.mirror import Mirror
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    return Mirror(f"file://{tmp_path / 'bucket'}", tmp_path / "scratch")
+
+
+@pytest.fixture
+def folder(mirror):
+    return mirror.root / "sweeps" / "pvd"
+
+
+def leave(mirror, folder, **note):
+    mirror.write(folder / "lease.json", {"pid": 1, "host": "elsewhere", "since": 0.0, **note})
+
+
+def test_a_second_process_is_refused_while_the_first_one_runs(mirror, folder):
+    with (
+        leased(mirror, folder),
+        pytest.raises(SweepError, match=rf"'pvd' is running already: process {os.getpid()} on "),
+        leased(mirror, folder),
+    ):
+        pytest.fail("two at once")
+
+
+def test_the_note_ends_with_the_sweep(mirror, folder, tmp_path):
+    with leased(mirror, folder):
+        assert (tmp_path / "bucket" / "sweeps" / "pvd" / "lease.json").exists()
+    assert mirror.read(folder / "lease.json") is None
+    with leased(mirror, folder):
+        pass
+
+
+def test_a_note_from_elsewhere_counts_until_it_is_old(mirror, folder):
+    leave(mirror, folder, renewed=1000.0)
+    with (
+        pytest.raises(SweepError, match=r"on elsewhere, last heard of 20 s ago.*again in 70 s"),
+        leased(mirror, folder, clock=lambda: 1020.0),
+    ):
+        pytest.fail("it may still run")
+    with leased(mirror, folder, clock=lambda: 1001.0 + VALID_S):
+        pass
+
+
+def test_a_killed_process_of_this_machine_need_not_be_waited_for(mirror, folder, tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from kdsweep.sweep.lease import leased\n"
+        "from kdsweep.sweep.mirror import Mirror\n"
+        "mirror = Mirror(sys.argv[1], Path(sys.argv[2]))\n"
+        "with leased(mirror, mirror.root / 'sweeps' / 'pvd'):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, mirror.uri, str(mirror.root)], check=False)
+    note = json.loads((tmp_path / "bucket" / "sweeps" / "pvd" / "lease.json").read_text())
+    assert note["pid"] != os.getpid()
+    with leased(mirror, folder):
+        pass
