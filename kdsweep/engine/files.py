@@ -14,6 +14,8 @@ from typing import Any
 
 from kdsweep.errors import ResourceError
 
+_FULL = "the disk is full"
+
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file, then puts it in place durably.
@@ -79,6 +81,18 @@ def checksum(path: Path) -> str:
     return f"{value:08x}"
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it follows from, says that a disk or quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # safetensors raises its own class: only the text tells.
+        if "No space left" in str(error) or str(error).startswith(_FULL):
+            return True
+        error = error.__cause__
+    return False
+
+
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
     """Turns "no space left" into an error that names the file.
@@ -88,13 +102,12 @@ def full_disk_named(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # safetensors raises its own class: only the text tells
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left" not in str(error):
+    except Exception as error:
+        if not is_disk_full(error):
             raise
         free_mb = shutil.disk_usage(path.parent).free / 1e6
         raise ResourceError(
-            f"the disk is full: {path} could not be written ({free_mb:.0f} MB free). "
+            f"{_FULL}: {path} could not be written ({free_mb:.0f} MB free). "
             "Earlier checkpoints and results are whole; free some space and resume."
         ) from error
 

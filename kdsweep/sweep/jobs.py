@@ -81,7 +81,8 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        state: ``finished``, ``stopped`` or ``failed``.
+        state: ``finished``, ``stopped``, ``failed``, or ``lost``: the sweep has to stop here, and a
+            resume goes on with the job.
         reason: Why, in one line, where it failed.
         epoch: Last epoch done.
         metrics: Final metrics.

@@ -4,6 +4,7 @@ How far it has come is kept in a file beside the journal. A sweep therefore neve
 tracker, and what could not be sent is sent by the next process that runs the sweep.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kdsweep.engine import files
-from kdsweep.errors import TrackingError
+from kdsweep.errors import ResourceError, TrackingError
 from kdsweep.sweep import journal
 from kdsweep.sweep.journal import Event
 from kdsweep.sweep.transcribe import Scribe
@@ -21,6 +22,8 @@ from kdsweep.tracking import Tracker, TrackingUnavailable
 _POLL_S = 0.3
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+
+STATE = "published.json"
 
 Connect = Callable[[], Tracker]
 
@@ -47,7 +50,7 @@ class Publisher:
         self._sweep = sweep
         self._journal = folder / "journal.jsonl"
         self._yaml = folder / "sweep.yaml"
-        self._state = folder / "published.json"
+        self._state = folder / STATE
         self._connect = connect
         self._note = note
         self._wait_s = wait_s
@@ -79,12 +82,14 @@ class Publisher:
             self._deadline = time.monotonic() + timeout_s
             self._wake.set()
             self._thread.join(timeout_s)
-            unsent = sum(1 for _ in journal.read(self._journal, self._offset))
-            if unsent:
+            if left := self._left():
                 self._note(
-                    f"Tracking has not got {unsent} of the sweep's events. None is lost: they are "
+                    f"Tracking has not got {left} of the sweep's events. None is lost: they are "
                     f"in {self._journal} and are sent by `kdsweep resume {self._sweep}`."
                 )
+        return self._left()
+
+    def _left(self) -> int:
         return sum(1 for _ in journal.read(self._journal, self._offset))
 
     def _run(self) -> None:
@@ -94,7 +99,9 @@ class Publisher:
                 if not self._send(event):
                     return
                 self._offset = offset
-                files.write_json(self._state, {"offset": offset})
+                # On a full disk the next process tells some events again, which changes nothing.
+                with contextlib.suppress(ResourceError):
+                    files.write_json(self._state, {"offset": offset})
             if last:
                 return
             self._wake.wait(_POLL_S)
@@ -134,6 +141,11 @@ class Publisher:
 
     def _too_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
+
+
+def unsent(folder: Path) -> int:
+    """Events of a sweep that nobody runs, which its tracker has not got."""
+    return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder / STATE)))
 
 
 def _read_offset(path: Path) -> int:

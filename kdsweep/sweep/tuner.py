@@ -21,7 +21,7 @@ from kdsweep.sweep.interrupt import Interrupt, on_signals
 from kdsweep.sweep.jobs import ENGINE
 from kdsweep.sweep.ledger import Ledger, Record
 from kdsweep.sweep.lock import SweepLock
-from kdsweep.sweep.publisher import Publisher
+from kdsweep.sweep.publisher import Publisher, unsent
 from kdsweep.sweep.session import End, Session, Settings
 from kdsweep.sweep.summary import summarise
 from kdsweep.tracking import connect, default_home
@@ -110,6 +110,8 @@ def resume(
 ) -> Finished:
     """Continues a sweep that was interrupted, or adds to one that has finished.
 
+    One that has finished while its tracker was away is sent to it.
+
     Args:
         name: Name of the sweep.
         more: Sampled trials on top of those that were asked for.
@@ -137,6 +139,8 @@ def resume(
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
         if record.state == "finished" and not more and not retry:
+            if unsent(settings.folder):
+                return _send(spec, settings, record, tracking_uri, quiet)
             raise SweepError(
                 f"sweep {name!r} has finished: nothing is left to do. Use --more N for more "
                 "trials, or --retry failed to run failed ones again."
@@ -195,6 +199,24 @@ def _run(
         publisher.finish(timeout_s=5.0 if stopped else 60.0)
         display.summary(spec.name, folder, ledger.record, end.state, end.reason)
     return Finished(spec.name, end.state, end.reason, folder, ledger.record)
+
+
+def _send(
+    spec: SweepSpec, settings: Settings, record: Record, tracking_uri: str | None, quiet: bool
+) -> Finished:
+    """Sends what the tracker of a finished sweep has not got; nothing runs."""
+    folder = settings.folder
+    uri = tracking_uri or (spec.tracking.uri if spec.tracking else None)
+    display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    waiting = unsent(folder)
+    with Publisher(
+        spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note
+    ) as publisher:
+        left = publisher.finish()
+    if left:
+        return Finished(spec.name, "failed", "the tracker is still away", folder, record)
+    display.note(f"Sent the {waiting} events that tracking had not got. Nothing else was left.")
+    return Finished(spec.name, "finished", "", folder, record)
 
 
 def _session(

@@ -18,6 +18,7 @@ import ray.train
 import torch
 import torch.distributed as dist
 
+from kdsweep.engine import files
 from kdsweep.engine.place import Place
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.jobs import Group, Job, Outcome, resolve
@@ -88,10 +89,11 @@ def serve(config: Mapping[str, Any]) -> None:
         if job is None:
             continue
         outcome = _run(job, slot, group)
-        if group.first or outcome.state == "failed":
+        broken = outcome.state in ("failed", "lost")
+        if group.first or broken:
             ray.get(slot.pool.finish.remote(job.trial, job.attempt, outcome))
-        if outcome.state == "failed" and group.world > 1:
-            raise RuntimeError(f"trial {job.trial} failed: {outcome.reason}")
+        if broken and group.world > 1:
+            raise RuntimeError(f"trial {job.trial} {outcome.state}: {outcome.reason}")
         _tidy()
         if slot.one_job:
             return
@@ -123,17 +125,24 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
         return Outcome(result.state, epoch=result.epoch, metrics=metrics)
     except Withdrawn:
         return Outcome("stopped", epoch=relay.epoch)
-    except KdsweepError as error:
-        return Outcome("failed", str(error), relay.epoch)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        reason = f"out of memory after epoch {relay.epoch}: {_first_line(error)}"
-        return Outcome("failed", reason, relay.epoch)
     except Exception as error:  # the trial boundary: any error fails the trial, not the sweep
-        trace = traceback.format_exc()
-        reason = f"{type(error).__name__} after epoch {relay.epoch}: {_first_line(error)}"
-        if group.first:
-            _write_trace(place.run_dir, trace)
-        return Outcome("failed", reason, relay.epoch, trace=trace)
+        return _ended_by(error, relay.epoch, place.run_dir if group.first else None)
+
+
+def _ended_by(error: Exception, epoch: int, run_dir: Path | None) -> Outcome:
+    """What an error says of its job; `run_dir` takes the trace of one that nobody expects."""
+    if files.is_disk_full(error):  # the next trial would fail as well: the sweep stops and waits
+        return Outcome("lost", _first_line(error), epoch)
+    if isinstance(error, KdsweepError):
+        return Outcome("failed", str(error), epoch)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        reason = f"out of memory after epoch {epoch}: {_first_line(error)}"
+        return Outcome("failed", reason, epoch)
+    trace = "".join(traceback.format_exception(error))
+    if run_dir is not None:
+        _write_trace(run_dir, trace)
+    reason = f"{type(error).__name__} after epoch {epoch}: {_first_line(error)}"
+    return Outcome("failed", reason, epoch, trace=trace)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Launching and resuming, as far as no trial runs."""
 
+import json
+
 import pytest
 
 from kdsweep.errors import ResourceError, SweepError
@@ -57,3 +59,17 @@ def test_an_unknown_sweep_is_answered_with_the_nearest_name(tmp_path):
     (tmp_path / "sweeps" / "pvd-2" / "sweep.json").write_text("{}")
     with pytest.raises(SweepError, match="Did you mean pvd-2"):
         resume("pvd-1", home=tmp_path)
+
+
+def test_a_finished_sweep_is_sent_by_a_resume_to_a_tracker_that_was_away(spec, tmp_path, tracker):
+    folder = tmp_path / "sweeps" / "small"
+    with Ledger.open(folder / JOURNAL) as ledger:
+        ledger.write("sweep_started", sweep="small", spec=spec().to_dict(), trials=6)
+        ledger.created(Plan("t001", "search", {}, "a"))
+        ledger.ended("t001", "finished", epoch=4, metrics={"miou": 0.5})
+        ledger.write("sweep_ended", state="finished", reason="")
+    (folder / "sweep.json").write_text(json.dumps(spec().to_dict()))
+    assert resume("small", home=tmp_path, quiet=True).state == "finished"
+    assert [(t.trial, t.state) for t in tracker.read_trials("small")] == [("t001", "finished")]
+    with pytest.raises(SweepError, match="nothing is left to do"):
+        resume("small", home=tmp_path, quiet=True)
