@@ -1,63 +1,19 @@
 """A driver that is killed, then stopped by a signal, leaves a sweep that a resume completes."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from closed_form import computed, workers
+from sweep_process import Driver, events
+from whole_sweep_checks import check_whole
 
 from kdsweep.sweep.lock import is_running
 from kdsweep.tracking import connect
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-_TIMEOUT_S = 400.0
-
-
-class Driver:
-    """A process that runs the sweep, slowly enough to be interrupted in the middle of an epoch."""
-
-    def __init__(self, home: Path, command: str, *more: str, epoch_s: float) -> None:
-        self.journal = home / "sweeps" / "formula" / "journal.jsonl"
-        environment = {
-            **os.environ,
-            "CLOSED_FORM_EPOCH_S": str(epoch_s),
-            "PYTHONPATH": str(Path(__file__).parent),
-        }
-        script = str(Path(__file__).parent / "run_closed_form.py")
-        self.process = subprocess.Popen(
-            [sys.executable, script, command, str(home), *more],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def wait_for(self, event: str, count: int) -> None:
-        """Waits until the journal holds so many events."""
-        until = time.monotonic() + _TIMEOUT_S
-        while time.monotonic() < until and self.process.poll() is None:
-            if Counter(found["event"] for found in events(self.journal))[event] >= count:
-                return
-            time.sleep(0.05)  # another process is waited for
-        pytest.fail(f"no {count} x {event}: {self.process.communicate()[0]}")
-
-    def end(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=_TIMEOUT_S)
-        return self.process.returncode, output
-
-
-def events(journal: Path) -> list[dict]:
-    if not journal.exists():
-        return []
-    lines = journal.read_text().split("\n")[:-1]
-    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +23,13 @@ def interrupted(tmp_path_factory):
     folder = home / "sweeps" / "formula"
     first = Driver(home, "launch", epoch_s=0.5)
     first.wait_for("epoch", 18)
-    first.process.send_signal(signal.SIGKILL)
-    first.end()
+    first.kill()
     free = not is_running(folder)
     second = Driver(home, "resume", epoch_s=0.5)
     second.wait_for("epoch", 32)
     second.process.send_signal(signal.SIGTERM)
     stopped = second.end()
-    third = Driver(home, "resume", "2", epoch_s=0.02)
+    third = Driver(home, "resume", epoch_s=0.02, options={"more": 2})
     return home, free, stopped, third.end()
 
 
@@ -160,3 +115,9 @@ def test_the_last_line_a_person_reads_says_where_to_look(interrupted):
     assert 'kdsweep.open_sweep("formula").best()' in output
     assert "(raylet)" not in output
     assert "Traceback" not in output
+
+
+def test_the_sweep_is_whole(interrupted, fault_table):
+    row = check_whole(interrupted[0], "formula", 10)
+    assert (row.lost, row.duplicates) == (0, 0)
+    fault_table("driver killed, resumed, stopped by SIGTERM, resumed", **asdict(row))

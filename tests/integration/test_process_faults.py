@@ -1,0 +1,232 @@
+"""Every process of a sweep is killed in mid-trial, and the sweep is whole in the end."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from closed_form import SLOWLY, begun, sweep, workers
+from sweep_process import Driver, command_line, counted, events
+from watched import Watched
+from whole_sweep_checks import Row, check_whole
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    # Ray leaves sockets and files to the garbage collector, and warns of its own deprecations.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+TRIALS, EPOCHS = 12, 12
+
+
+def last_worker(log: Path) -> int:
+    return int(log.read_text().splitlines()[-1].split()[1])
+
+
+def actors(name: str) -> list[int]:
+    """Processes of the living actors of a class, by the end of its name."""
+    from ray.util.state import list_actors
+
+    found = list_actors(filters=[("state", "=", "ALIVE")], limit=1000, detail=True)
+    return [actor.pid for actor in found if actor.class_name.endswith(name)]
+
+
+VICTIMS: dict[str, Callable[[Watched, str], list[int]]] = {
+    "train worker killed": lambda watched, trial: [last_worker(watched.log(trial))],
+    "all trial drivers killed": lambda *_: actors("ResourceTrainable"),
+    "Train controller killed": lambda *_: actors("TrainController")[:1],
+    "host of all slots killed": lambda *_: actors("SlotHost"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What was running when a process was killed, and what it had computed."""
+
+    trials: tuple[str, ...]
+    epochs: dict[str, list[int]]
+    processes: int
+
+
+@dataclass(frozen=True)
+class Killed:
+    watched: Watched
+    faults: dict[str, Fault]
+    row: Row
+    reserved: list[Any]
+
+
+def epochs_begun(watched: Watched) -> dict[str, list[int]]:
+    return {log.parent.name: begun(log) for log in (watched.folder / "runs").glob("*/epochs-0")}
+
+
+def two_in_mid_run(watched: Watched, before: Fault | None) -> tuple[str, ...]:
+    """Two trials that have computed since the fault before, and have epochs before them."""
+    known = before.epochs if before else {}
+    found = [
+        trial
+        for trial, epoch in watched.training().items()
+        if 2 <= epoch <= EPOCHS - 5
+        and len(begun(watched.log(trial))) > len(known.get(trial, ())) + 2
+        and Path(f"/proc/{last_worker(watched.log(trial))}").exists()
+    ]
+    return tuple(found) if len(found) == 2 else ()
+
+
+@pytest.fixture(scope="module")
+def killed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+    """One sweep in which one process after another is killed; nobody starts it again."""
+    home = tmp_path_factory.mktemp("home")
+    run = sweep().run.to_dict()
+    run["train"]["epochs"] = EPOCHS
+    spec = sweep(run=run, trials=TRIALS, early_stop={"grace_epochs": 9, "reduction": 4})
+    faults: dict[str, Fault] = {}
+    last = None
+    with Watched(spec, home, execute=SLOWLY) as watched:
+        for done, find in VICTIMS.items():
+            trials = watched.wait_until(done, lambda: two_in_mid_run(watched, last))
+            pids = find(watched, trials[0])
+            last = faults[done] = Fault(trials, epochs_begun(watched), len(pids))
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+    yield Killed(watched, faults, check_whole(home, spec.name, TRIALS), placement_groups())
+
+
+def placement_groups() -> list[Any]:
+    """Reservations that are left once the sweep's actors have ended."""
+    from ray.util.state import list_placement_groups
+
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        left = [group for group in list_placement_groups(limit=1000) if group.state != "REMOVED"]
+        if not left:
+            break
+        time.sleep(0.5)  # Ray tidies up in its own time
+    return left
+
+
+def test_a_sweep_whose_processes_were_killed_ends_whole_by_itself(killed: Killed) -> None:
+    finished = killed.watched.finished
+    assert finished is not None, killed.watched.error
+    assert (finished.state, finished.reason) == ("finished", "")
+    assert len(finished.record.starts) == 1
+    assert (killed.row.lost, killed.row.duplicates) == (0, 0)
+
+
+@pytest.mark.parametrize("done", VICTIMS)
+def test_a_killed_process_costs_at_most_one_epoch_of_each_trial(
+    killed: Killed, done: str, fault_table: Callable[..., None]
+) -> None:
+    fault = killed.faults[done]
+    assert fault.processes
+    record = killed.watched.finished.record
+    assert {record.trials[trial].state for trial in fault.trials} <= {"finished", "stopped"}
+    order = list(killed.faults)
+    later = killed.faults.get((order + [""])[order.index(done) + 1])
+    until = later.epochs if later else epochs_begun(killed.watched)
+    repeated = {
+        trial: len(epochs) - len(set(epochs)) - before + len(set(fault.epochs.get(trial, ())))
+        for trial, epochs in until.items()
+        for before in [len(fault.epochs.get(trial, ()))]
+    }
+    assert set(repeated.values()) <= {0, 1}
+    assert sum(repeated.values()) <= 2  # two slots
+    if done == "all trial drivers killed":
+        assert sum(repeated.values()) == 0  # their workers never noticed
+    fault_table(done, **{**asdict(killed.row), "repeated": sum(repeated.values())})
+
+
+def test_a_killed_worker_was_replaced_by_another_process(killed: Killed) -> None:
+    trial = killed.faults["train worker killed"].trials[0]
+    assert len(workers(killed.watched.log(trial))) >= 2
+
+
+def test_no_resources_stay_reserved(killed: Killed) -> None:
+    assert killed.reserved == []
+
+
+SWEEP_FILE = """
+run:
+  task: lidar_seg
+  data: {synth: {scenes: 2}}
+  teacher: {model: cylinder3d, width: 0.5, train: {epochs: 2}}
+  student: {model: cylinder3d, width: 0.25}
+  method: {name: pvd}
+  train: {epochs: 4}
+sweep: {name: formula, objectives: {miou: max}, trials: 8}
+space: {method.point_output: {log_uniform: [0.0001, 100]}}
+"""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A driver that died right after it had created a trial, and what followed."""
+
+    home: Path
+    died: int
+    left: list[dict[str, Any]]
+    refused: list[tuple[int, str]]
+    first_pid: int
+    resumed: tuple[int, str]
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Cut:
+    """Killed between a trial's creation and its start, resumed, and launched again meanwhile."""
+    home = tmp_path_factory.mktemp("home")
+    changes = {"trials": 6, "confirm": {"top": 0}}
+    dying = {"changes": changes, "die_after": ["trial_created", 6]}
+    first = Driver(home, "launch", epoch_s=0.02, options=dying)
+    died, _ = first.end()
+    left = events(first.journal)
+    second = Driver(home, "resume", epoch_s=0.2)
+    second.wait_for("sweep_started", 2)  # it holds the lock, and has Ray still to start
+    file = home / "again.yaml"
+    file.write_text(SWEEP_FILE)
+    refused = [
+        command_line("launch", file, "--home", home),
+        command_line("resume", "formula", "--home", home),
+    ]
+    still_runs = second.process.poll() is None
+    resumed = second.end()
+    assert still_runs, resumed
+    return Cut(home, died, left, refused, second.process.pid, resumed)
+
+
+def test_a_driver_killed_right_after_creating_a_trial_is_resumed_whole(
+    cut: Cut, fault_table: Callable[..., None]
+) -> None:
+    assert cut.died == -signal.SIGKILL
+    assert cut.left[-1]["event"] == "trial_created"
+    name = cut.left[-1]["trial"]
+    code, output = cut.resumed
+    assert code == 0, output
+    row = check_whole(cut.home, "formula", 6)
+    assert (row.lost, row.duplicates) == (0, 0)
+    assert row.repeated <= 2
+    told = events(cut.home / "sweeps" / "formula" / "journal.jsonl")
+    kinds = [event["event"] for event in told if event.get("trial") == name]
+    assert kinds[:2] == ["trial_created", "trial_started"]
+    assert json.dumps(kinds).count("trial_created") == 1
+    fault_table("driver killed after creating a trial, resumed", **asdict(row))
+
+
+def test_a_sweep_that_runs_is_not_launched_or_resumed_a_second_time(
+    cut: Cut, fault_table: Callable[..., None]
+) -> None:
+    for code, output in cut.refused:
+        assert code == 2
+        assert "sweep 'formula' is running already" in output
+        assert f"process {cut.first_pid}" in output
+        assert "Traceback" not in output
+    code, output = cut.resumed
+    assert code == 0, output
+    starts = counted(cut.home / "sweeps" / "formula" / "journal.jsonl")["sweep_started"]
+    assert starts == 2  # the launch and the resume; the refused ones left no trace
+    fault_table("launched twice, refused", **asdict(check_whole(cut.home, "formula", 6)))
