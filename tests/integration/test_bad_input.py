@@ -8,23 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_lidar import write_root, write_sweep
 
 from kdsweep.cli import main
 from kdsweep.sweep.lock import SweepLock
 
 QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml")
-
-SMALL = """
-run:
-  task: lidar_seg
-  data: {root: ROOT, grid: [12, 12, 4], train_sequences: ["00"], val_sequences: ["08"]}
-  teacher: {model: cylinder3d, width: 0.125, slim_encoder: true, train: {epochs: 1}}
-  student: {model: cylinder3d, width: 0.0625, slim_encoder: true}
-  method: {name: pvd}
-  train: {epochs: 1, batch_size: 1}
-sweep: {name: small, objectives: {miou: max}, trials: 1}
-space: {method.point_output: {log_uniform: [0.01, 10]}}
-"""
 
 
 @pytest.fixture
@@ -47,16 +36,7 @@ def kdsweep(capfd, monkeypatch, tmp_path):
 @pytest.fixture
 def sweep_file(tmp_path) -> Path:
     """A small sweep on a SemanticKITTI root of two scans."""
-    for sequence in ("00", "08"):
-        folder = tmp_path / "root" / "sequences" / sequence
-        (folder / "velodyne").mkdir(parents=True)
-        (folder / "labels").mkdir()
-        points = np.random.default_rng(0).uniform(-10, 10, (400, 4)).astype("<f4")
-        points.tofile(folder / "velodyne" / "000000.bin")
-        np.full(400, 40, "<u4").tofile(folder / "labels" / "000000.label")
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL.replace("ROOT", str(tmp_path / "root")))
-    return path
+    return write_sweep(tmp_path, write_root(tmp_path / "root"))
 
 
 def test_an_unknown_key_is_answered_with_file_line_and_the_nearest_name(kdsweep, sweep_file):
