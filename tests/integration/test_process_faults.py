@@ -31,9 +31,11 @@ def last_worker(log: Path) -> int:
 
 def actors(name: str) -> list[int]:
     """Processes of the living actors of a class, by the end of its name."""
+    import ray
     from ray.util.state import list_actors
 
-    found = list_actors(filters=[("state", "=", "ALIVE")], limit=1000, detail=True)
+    address = ray.get_runtime_context().gcs_address
+    found = list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000, detail=True)
     return [actor.pid for actor in found if actor.class_name.endswith(name)]
 
 
@@ -100,11 +102,13 @@ def killed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def placement_groups() -> list[Any]:
     """Reservations that are left once the sweep's actors have ended."""
+    import ray
     from ray.util.state import list_placement_groups
 
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        left = [group for group in list_placement_groups(limit=1000) if group.state != "REMOVED"]
+        groups = list_placement_groups(ray.get_runtime_context().gcs_address, limit=1000)
+        left = [group for group in groups if group.state != "REMOVED"]
         if not left:
             break
         time.sleep(0.5)  # Ray tidies up in its own time
