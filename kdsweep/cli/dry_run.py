@@ -24,6 +24,9 @@ def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> RenderableTy
         home: Folder where counts are kept.
         sizes: Count parameters and MACs at both ends of every key that changes the student's size;
             reads a few scans. Where the data is not there yet, that is said instead.
+
+    Raises:
+        DataError: The data is there, but damaged: a launch would be refused.
     """
     report = check(sweep)
     parts: list[RenderableType] = [_head(report), _space(report), _baselines(report)]
@@ -31,9 +34,16 @@ def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> RenderableTy
         try:
             parts.append(_sizes(report, home))
         except DataError as error:
+            if _is_there(sweep):
+                raise
             parts.append(Text(f"Sizes cannot be counted yet: {error}", style="yellow"))
     parts += [Text(f"Note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
+
+
+def _is_there(sweep: SweepSpec) -> bool:
+    root = getattr(sweep.run.data, "root", None)
+    return root is not None and Path(root).is_dir()
 
 
 def _head(report: CheckReport) -> RenderableType:

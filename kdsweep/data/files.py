@@ -1,5 +1,6 @@
 """Opens binary data files as memory-mapped arrays; a damaged file gives an error that names it."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def map_records(path: Path, dtype: str, columns: int, *, kind: str, unit: str) -
 
     Raises:
         DataError: As `num_records`, or the file cannot be opened.
+        MemoryError: There is no memory left to map it into.
     """
     record_bytes = np.dtype(dtype).itemsize * columns
     records = num_records(path, record_bytes=record_bytes, kind=kind, unit=unit)
@@ -70,4 +72,6 @@ def map_records(path: Path, dtype: str, columns: int, *, kind: str, unit: str) -
     try:
         return np.memmap(path, dtype=dtype, mode="r", shape=shape)
     except OSError as error:
+        if error.errno == errno.ENOMEM:  # nothing is wrong with the file
+            raise MemoryError(f"{path}: {error.strerror}") from error
         raise DataError(f"{path}: cannot read this {kind}: {error.strerror}.") from error
