@@ -10,8 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kdsweep"
 FLOORS = (
+    ("__main__",),
     ("cli",),
-    ("sweep",),
+    ("sweep", "cluster"),
     ("results",),
     ("tracking",),
     ("engine",),
@@ -26,7 +27,7 @@ FLOORS = (
 """From the roof to the ground; rooms of one floor do not import each other, but for the ground."""
 
 ROOMS = {
-    "ray": {"sweep"},
+    "ray": {"sweep", "cluster"},
     "optuna": {"sweep", "results"},
     "mlflow": {"tracking"},
     "spconv": {"models"},

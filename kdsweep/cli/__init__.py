@@ -8,10 +8,10 @@ from kdsweep.errors import KdsweepError
 
 def main() -> None:
     """Runs the command line; what a user can cause ends in one clear message, never a traceback."""
-    from kdsweep.cli import sweeps, results, data  # isort: skip  # the order of the help
+    from kdsweep.cli import sweeps, cluster, results, data  # isort: skip  # the order of the help
     from kdsweep.cli.app import app
 
-    assert sweeps and results and data  # importing them registers their commands
+    assert sweeps and cluster and results and data  # importing them registers their commands
     try:
         app()
     except KdsweepError as error:

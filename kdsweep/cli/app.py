@@ -41,6 +41,19 @@ TrackingUri = Annotated[
         show_default=False,
     ),
 ]
+ClusterFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster", help="Cluster file, such as cluster/onprem.yaml.", show_default=False
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Running cluster: http(s)://HOST:8265, or auto on one of its nodes.",
+        show_default=False,
+    ),
+]
 HOME = Path("kdsweep_runs")
 
 

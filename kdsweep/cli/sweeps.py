@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from kdsweep.cli.app import HOME, File, Home, Name, Overrides, TrackingUri, command
+from kdsweep.cli.app import (
+    HOME,
+    Address,
+    ClusterFile,
+    File,
+    Home,
+    Name,
+    Overrides,
+    TrackingUri,
+    command,
+)
+from kdsweep.cli.place import Detach, DryRun, elsewhere, flags, on_this_cluster
 
 if TYPE_CHECKING:
     from kdsweep.engine.report import Progress
@@ -16,44 +27,92 @@ if TYPE_CHECKING:
 @command(
     "kdsweep launch search_spaces/quickstart.yaml",
     "kdsweep launch search_spaces/lidar_seg/pvd.yaml run.data.root=/data/semantickitti",
-    "kdsweep launch search_spaces/quickstart.yaml sweep.name=longer sweep.trials=40",
+    "kdsweep launch search_spaces/quickstart.yaml --cluster cluster/onprem.yaml --dry-run",
+    "kdsweep launch search_spaces/quickstart.yaml --cluster cluster/onprem.yaml --detach",
 )
 def launch(
+    context: typer.Context,
     file: File,
     overrides: Overrides = None,
+    cluster: ClusterFile = None,
+    address: Address = None,
+    detach: Detach = False,
+    dry_run: DryRun = False,
     home: Home = HOME,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Run a sweep: teacher, baselines, search, confirmation, trade-off table."""
-    from kdsweep.sweep import launch as start
+    where = elsewhere(cluster, address, detach=detach, dry_run=dry_run)
+    if where is None:
+        from kdsweep.sweep import launch as start
 
-    _exit(start(file, overrides or (), home=home, tracking_uri=tracking_uri).state)
+        on_this_cluster(address, home)
+        ended = start(file, overrides or (), home=home, tracking_uri=tracking_uri, address=address)
+        _exit(ended.state)
+        return
+    from kdsweep.cli.remote import send
+    from kdsweep.cluster.driver import make_driver
+    from kdsweep.cluster.portable import refuse_local
+    from kdsweep.spec.load import load_sweep
+
+    sweep = load_sweep(file, overrides or ())
+    given = flags(context)
+    refuse_local(sweep, given.get("home"), given.get("tracking_uri"))
+    driver = make_driver("launch", sweep.name, file, overrides or (), **given)
+    _exit_code(send(where, driver, detach=detach, dry_run=dry_run))
 
 
 @command(
     "kdsweep resume quickstart",
     "kdsweep resume quickstart --more 20",
     "kdsweep resume quickstart --retry failed",
+    "kdsweep resume quickstart --cluster cluster/onprem.yaml",
 )
 def resume(
+    context: typer.Context,
     name: Name,
     more: Annotated[int, typer.Option(min=0, help="Sampled trials to add.")] = 0,
     retry: Annotated[
         Literal["failed"] | None, typer.Option(help="Run failed trials again.", show_default=False)
     ] = None,
+    cluster: ClusterFile = None,
+    address: Address = None,
+    detach: Detach = False,
+    dry_run: DryRun = False,
     home: Home = HOME,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Go on with a sweep that was interrupted, or add trials to a finished one."""
-    from kdsweep.sweep import resume as go_on
+    where = elsewhere(cluster, address, detach=detach, dry_run=dry_run)
+    if where is None:
+        from kdsweep.sweep import resume as go_on
 
-    _exit(go_on(name, more=more, retry=retry, home=home, tracking_uri=tracking_uri).state)
+        on_this_cluster(address, home)
+        ended = go_on(
+            name, more=more, retry=retry, home=home, tracking_uri=tracking_uri, address=address
+        )
+        _exit(ended.state)
+        return
+    from kdsweep.cli.remote import checked_name, send
+    from kdsweep.cluster.driver import make_driver
+    from kdsweep.cluster.portable import refuse_local
+
+    given = flags(context)
+    refuse_local(None, given.get("home"), given.get("tracking_uri"))
+    options = [*(["--more", str(more)] if more else []), *(["--retry", retry] if retry else [])]
+    driver = make_driver("resume", checked_name(name), None, options, **given)
+    _exit_code(send(where, driver, detach=detach, dry_run=dry_run))
 
 
 def _exit(state: str) -> None:
     """Tells scripts how a sweep ended: 0 = finished, 1 = failed, 130 = interrupted."""
     if state != "finished":
         raise typer.Exit(130 if state == "interrupted" else 1)
+
+
+def _exit_code(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
 
 
 @command(

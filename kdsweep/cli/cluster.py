@@ -1,0 +1,153 @@
+"""Sweeps that run somewhere: `status`, `logs`, `stop`, `down`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdsweep.cli.app import HOME, Address, ClusterFile, Home, Name, command
+from kdsweep.cli.place import elsewhere
+from kdsweep.errors import SpecError
+
+
+@command(
+    "kdsweep status",
+    "kdsweep status --cluster cluster/onprem.yaml",
+    "kdsweep status quickstart --cluster cluster/onprem.yaml",
+)
+def status(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a sweep; default: all.", show_default=False)
+    ] = None,
+    cluster: ClusterFile = None,
+    address: Address = None,
+    home: Home = HOME,
+) -> None:
+    """Say which sweeps run, on a cluster or on this machine."""
+    where = elsewhere(cluster, address)
+    if where is None:
+        from kdsweep.cli.local import print_status
+
+        print_status(home.resolve(), name)
+        return
+    from kdsweep.cli.remote import resolve
+    from kdsweep.cluster.jobs import Jobs
+    from kdsweep.cluster.launch import flag_of, reach
+
+    target = resolve(where)
+    with reach(target) as link:
+        jobs = Jobs(link)
+        found = [jobs.latest(name)] if name else jobs.all()
+        if not found:
+            print("No sweep has been launched on this cluster since it was started.")
+        for job in found:
+            ended_s = job.ended_s or time.time()
+            print(_line(job.sweep, job.words, ended_s - job.began_s, job.id))
+        last = _last_line(jobs.log(found[0].id)) if name else ""
+    if last:
+        print(f"  {last}")
+    if found:
+        subject, flag = found[0].sweep, flag_of(target)
+        print(f"Next:  kdsweep logs {subject} {flag}" + _then(found[0].words, subject, flag))
+
+
+def _then(words: str, name: str, flag: str) -> str:
+    if words in ("running", "starting"):
+        return f"    kdsweep stop {name} {flag}"
+    return "" if words == "finished" else f"    kdsweep resume {name} {flag}"
+
+
+@command("kdsweep logs quickstart -f --cluster cluster/onprem.yaml")
+def logs(
+    name: Name,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the sweep ends.")
+    ] = False,
+    cluster: ClusterFile = None,
+    address: Address = None,
+) -> None:
+    """Print what a sweep on a cluster has said."""
+    where = elsewhere(cluster, address)
+    if where is None:
+        raise SpecError(
+            "logs are kept of sweeps on a cluster: add --cluster FILE or --address URL. A sweep on "
+            "this machine prints to its own terminal; `kdsweep show NAME` says how far it is."
+        )
+    from kdsweep.cli.remote import resolve, say
+    from kdsweep.cluster.jobs import Jobs
+    from kdsweep.cluster.launch import flag_of, reach
+    from kdsweep.cluster.launch import follow as watch
+
+    target = resolve(where)
+    with reach(target) as link:
+        jobs = Jobs(link)
+        job = jobs.latest(name)
+        if not follow:
+            print(jobs.log(job.id), end="")
+            return
+        code = watch(jobs, job.id, name, flag_of(target), say)
+    if code:
+        raise typer.Exit(code)
+
+
+@command("kdsweep stop quickstart", "kdsweep stop quickstart --cluster cluster/onprem.yaml")
+def stop(
+    name: Name, cluster: ClusterFile = None, address: Address = None, home: Home = HOME
+) -> None:
+    """Stop a sweep so that it can be resumed."""
+    where = elsewhere(cluster, address)
+    if where is None:
+        from kdsweep.cli.local import stop as stop_here
+
+        stop_here(home.resolve(), name)
+        return
+    from kdsweep.cli.remote import resolve
+    from kdsweep.cluster.jobs import Jobs
+    from kdsweep.cluster.launch import flag_of, reach
+
+    target = resolve(where)
+    with reach(target) as link:
+        jobs = Jobs(link)
+        job = jobs.latest(name)
+        if job.ended:
+            print(f"Sweep {name} does not run: job {job.id} {job.words}.")
+            return
+        print(f"Stopping job {job.id}: trials keep their last epoch.", flush=True)
+        jobs.stop(job.id)
+        job = jobs.wait(job.id, timeout_s=90.0)
+    print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {name} {flag_of(target)}")
+
+
+@command("kdsweep down --cluster cluster/onprem.yaml")
+def down(
+    cluster: Annotated[
+        Path,
+        typer.Option(
+            "--cluster", help="Cluster file that it was started from.", show_default=False
+        ),
+    ],
+) -> None:
+    """End a cluster; results stay where they are, and its sweeps can be resumed."""
+    from kdsweep.cli.remote import say
+    from kdsweep.cluster import kuberay, up
+    from kdsweep.cluster.kuberay import KubeRay
+    from kdsweep.cluster.load import load_cluster
+
+    target = load_cluster(cluster)
+    if isinstance(target, KubeRay):
+        kuberay.end(target, say)
+    else:
+        up.end(target, say)
+    print(f"Cluster {target.name} is down. Results stay in {target.home}.")
+
+
+def _line(sweep: str, words: str, seconds: float, job: str) -> str:
+    from kdsweep.results.wording import duration
+
+    return f"{sweep:30} {words:9} {duration(max(0.0, seconds)):>10}  {job}"
+
+
+def _last_line(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

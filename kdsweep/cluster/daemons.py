@@ -1,0 +1,198 @@
+"""The shell that starts and ends what a cluster file starts: Ray and MLflow, each by a pid file.
+
+A cluster file says `ray start ...`, as Ray's own tools want it. kdsweep runs the same command as a
+process that it can name later, so that the end of a cluster ends these processes and no others:
+`ray stop` would end every Ray of the machine.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+What = Literal["ray", "mlflow"]
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t]+)
+    | (?P<word>(?:[0-9]*[<>]{1,2}&[0-9-]|&>{1,2}|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s;&|'"\\])+)
+    | (?P<operator>&&|\|\||[;&|\n])""",
+    re.VERBOSE,
+)
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_BACKGROUND = ("nohup", "setsid", "exec", "env", "command")
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A command of a cluster file that starts a process which stays.
+
+    Attributes:
+        what: ``ray`` or ``mlflow``.
+        before: Shell in front of it on the same line, its operator included.
+        assignments: ``NAME=VALUE`` words in front of it, as written.
+        exported: The same of an ``export`` that comes before it on the line.
+        command: The command itself, as written, without what puts it in the background.
+        trouble: Why kdsweep cannot start it; empty where it can.
+    """
+
+    what: What
+    before: str
+    assignments: tuple[str, ...]
+    command: str
+    exported: tuple[str, ...] = ()
+    trouble: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that are set for it, without the shell's quotes."""
+        pairs = (plain(word).partition("=") for word in (*self.exported, *self.assignments))
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def program(self) -> str:
+        """Its first word, as written: ``ray``, ``~/venv/bin/ray``."""
+        return self.command.split(maxsplit=1)[0]
+
+    def option(self, name: str) -> str | None:
+        """The value of an option (``--port 5000``, ``--port=5000``); None where it is not given."""
+        words = [plain(word) for word in _words(self.command)]
+        for word, following in zip(words, [*words[1:], ""], strict=True):
+            if word == name:
+                return following
+            if word.startswith(f"{name}="):
+                return word.partition("=")[2]
+        return None
+
+
+def plain(word: str) -> str:
+    """A word of the shell without its quotes."""
+    try:
+        return " ".join(shlex.split(word))
+    except ValueError:
+        return word
+
+
+def parse(line: str) -> Daemon | None:
+    """Finds the daemon that a line of shell starts; None where it starts none."""
+    pieces = [match for match in _TOKEN.finditer(line) if match.lastgroup != "space"]
+    commands: list[list[re.Match[str]]] = [[]]
+    for piece in pieces:
+        if piece.lastgroup == "operator":
+            commands.append([])
+        else:
+            commands[-1].append(piece)
+    exported: list[str] = []
+    for words in commands:
+        if words and words[0].group() == "export":
+            exported += [word.group() for word in words[1:] if _ASSIGNMENT.match(word.group())]
+        found = _daemon(words)
+        if found is not None:
+            what, assignments, first = found
+            before = line[: words[0].start()].lstrip()
+            after = line[words[-1].end() :].strip()
+            command = line[first.start() : words[-1].end()]
+            trouble = _trouble(before, after)
+            return Daemon(what, before, assignments, command, tuple(exported), trouble)
+    return None
+
+
+def _daemon(words: list[re.Match[str]]) -> tuple[What, tuple[str, ...], re.Match[str]] | None:
+    assignments = []
+    for index, word in enumerate(words):
+        text = word.group()
+        if _ASSIGNMENT.match(text):
+            assignments.append(text)
+        elif text not in _BACKGROUND:
+            rest = [plain(later.group()) for later in words[index : index + 4]]
+            what = _what(rest)
+            return None if what is None else (what, tuple(assignments), word)
+    return None
+
+
+def _what(words: list[str]) -> What | None:
+    program = words[0].rpartition("/")[2]
+    if program.startswith("python") and words[1:3] == ["-m", "mlflow"]:
+        program, words = "mlflow", words[2:]
+    if program == "ray" and words[1:2] == ["start"]:
+        return "ray"
+    return "mlflow" if program == "mlflow" and words[1:2] == ["server"] else None
+
+
+def _trouble(before: str, after: str) -> str:
+    if after not in ("", "&", ";"):
+        return f"must be the last command of its line; {after!r} follows it"
+    if before and not before.rstrip().endswith((";", "&&")):
+        return f"can only follow ';' or '&&' on its line, not {before.rstrip()[-1:]!r}"
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return [match.group() for match in _TOKEN.finditer(text) if match.lastgroup == "word"]
+
+
+def folder(cluster: str) -> str:
+    """Folder of a cluster on each of its nodes, for the shell; quoted, $HOME open."""
+    return f'"$HOME"/{shlex.quote(f".kdsweep/clusters/{cluster}")}'
+
+
+def token_path(cluster: str) -> str:
+    """File of a cluster's token on each of its nodes, for rsync: relative to the home folder."""
+    return f"~/.kdsweep/clusters/{cluster}/token"
+
+
+def start(daemon: Daemon, cluster: str) -> str:
+    """One line of shell that starts a daemon, in place of an earlier one of the same name.
+
+    The line ends when the daemon has left its pid, so that the end of an SSH session, which sends
+    a hang-up to what it still holds, cannot meet it half way.
+    """
+    block = " --block" if daemon.what == "ray" and daemon.option("--block") is None else ""
+    tag = shlex.quote(_tag(cluster, daemon.what))
+    exports = list(daemon.assignments)
+    if daemon.what == "ray":
+        exports += ["RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN_PATH={folder(cluster)}/token"]
+    export = f"export {' '.join(exports)} && " if exports else ""
+    inner = f'echo $$ > "$0"; {daemon.before}{export}exec {daemon.command}{block}'
+    return (
+        f"{stop(cluster, daemon.what)}; "
+        f'(umask 077; mkdir -p "$d"; : > "$p"); '
+        f'KDSWEEP_DAEMON={tag} setsid bash -c {shlex.quote(inner)} "$p" '
+        f'> "$d/{daemon.what}.log" 2>&1 < /dev/null & '
+        f'for i in $(seq 100); do [ -s "$p" ] && break; sleep 0.1; done'
+    )
+
+
+def stop(cluster: str, what: What) -> str:
+    """One line of shell that ends a daemon and waits for its end; it may have ended before.
+
+    A pid is believed only while its process carries the daemon's name in its environment: pids
+    are used again.
+    """
+    group = 'kill -KILL -- -"$k" 2>/dev/null || kill -KILL "$k" 2>/dev/null'
+    return (
+        f"{_find(cluster, what)}; "
+        f'if [ -n "$k" ]; then kill -TERM "$k"; '
+        f'for i in $(seq 300); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
+        f'if kill -0 "$k" 2>/dev/null; then {group}; fi; fi; rm -f "$p"'
+    )
+
+
+def alive(cluster: str, what: What) -> str:
+    """One line of shell that succeeds where a daemon runs, and else prints the end of its log."""
+    return f'{_find(cluster, what)}; [ -n "$k" ] || {{ tail -n 20 "$d/{what}.log"; exit 3; }}'
+
+
+def _find(cluster: str, what: What) -> str:
+    """Sets d (folder of this node), p (pid file) and k (pid; empty where it does not run)."""
+    tag = shlex.quote(f"KDSWEEP_DAEMON={_tag(cluster, what)}")
+    # Of this node, because home folders are often shared by all nodes of a cluster.
+    return (
+        f'd={folder(cluster)}/"$(uname -n)"; p="$d/{what}.pid"; k=$(cat "$p" 2>/dev/null); '
+        f"[ -n \"$k\" ] && {{ tr '\\0' '\\n' 2>/dev/null < /proc/\"$k\"/environ "
+        f'|| ps eww -o command= -p "$k" 2>/dev/null | tr " " "\\n"; }} '
+        f"| grep -qxF -- {tag} || k="
+    )
+
+
+def _tag(cluster: str, what: What) -> str:
+    return f"{cluster}/{what}"

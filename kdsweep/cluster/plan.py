@@ -1,0 +1,91 @@
+"""What `--dry-run` shows: every command, file and variable that a launch would send; no secrets."""
+
+import re
+from collections.abc import Iterator
+
+from kdsweep.cluster.driver import Driver
+from kdsweep.cluster.kuberay import KubeRay
+from kdsweep.cluster.launcher import prepare
+from kdsweep.cluster.load import Cluster
+from kdsweep.cluster.package import ENVIRONMENT
+from kdsweep.cluster.token import token_file
+
+_SECRET = re.compile(
+    r"""(?P<name>\b[A-Za-z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|ACCESS_KEY|API_KEY)
+    (?!_PATH|_FILE)[A-Za-z0-9_]*\s*[=:]\s*)(?P<value>'[^']*'|"[^"]*"|[^\s'"]+)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_IN_URL = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s@'\"]+@", re.IGNORECASE)
+
+
+def mask(text: str) -> str:
+    """A text without the values of variables whose names tell of secrets, or passwords in URLs."""
+    return _IN_URL.sub(r"\g<head>***@", _SECRET.sub(_star, text))
+
+
+def describe(cluster: Cluster | str, driver: Driver) -> str:
+    """The plan of a launch.
+
+    Args:
+        cluster: The cluster, or the address of one that somebody else runs.
+        driver: The job.
+    """
+    if isinstance(cluster, str):
+        where = [f"Cluster at {cluster}: joined as it is, nothing is started."]
+        python = "python"
+    else:
+        where, python = [*_cluster(cluster)], cluster.python
+    return mask("\n".join(["Dry run: nothing is touched.", "", *where, "", *_job(driver, python)]))
+
+
+def _cluster(cluster: Cluster) -> Iterator[str]:
+    yield f"Cluster {cluster.name} ({cluster.kind}), from {cluster.path}"
+    yield f"  Results in    {cluster.home}"
+    yield f"  MLflow        {cluster.tracking_uri or 'a database in the results folder'}"
+    if isinstance(cluster, KubeRay):
+        yield "  Joined if it is up, else started by:"
+        yield from (f"    {line}" for line in cluster.start_commands())
+        return
+    token = token_file(cluster.name)
+    yield f"  Token         {token} ({'there' if token.is_file() else 'to be made, random'})"
+    yield "  Joined if it is up, else started by:"
+    config = prepare(cluster, token)
+    for remote, here in (config.get("file_mounts") or {}).items():
+        yield f"    copied to every node: {here} -> {remote}"
+    for key, words in _COMMANDS.items():
+        for line in config.get(key) or ():
+            yield f"    {words}: {line.strip()}"
+    for name, node in (config.get("available_node_types") or {}).items():
+        fewest, most = node.get("min_workers", 0), node.get("max_workers", config["max_workers"])
+        if name != config.get("head_node_type"):
+            yield f"    instances of {name}: {fewest} to {most}"
+
+
+_COMMANDS = {
+    "initialization_commands": "every node, first",
+    "setup_commands": "every node",
+    "head_setup_commands": "head",
+    "worker_setup_commands": "workers",
+    "head_start_ray_commands": "head",
+    "worker_start_ray_commands": "workers",
+}
+
+
+def _job(driver: Driver, python: str) -> Iterator[str]:
+    package = driver.package
+    yield f"Job kdsweep-{driver.sweep} (or -2, -3, ... after earlier ones), on the head"
+    yield f"  Runs          {driver.entrypoint(python)}"
+    yield f"  Ships         {len(package.files)} files, {package.num_bytes:,} bytes:"
+    counts: dict[str, int] = {}
+    for name in package.files:
+        top, slash, _ = name.partition("/")
+        counts[top + slash] = counts.get(top + slash, 0) + 1
+    for name, count in counts.items():
+        source = f" (this is {package.files[name]})" if name in package.files else ""
+        yield f"    {name}{f' {count} files' if name.endswith('/') else source}"
+    yield "  Environment   " + ", ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    yield f"  Metadata      kdsweep_sweep={driver.sweep}"
+
+
+def _star(match: re.Match[str]) -> str:
+    return f"{match['name']}***"

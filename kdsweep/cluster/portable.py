@@ -1,0 +1,70 @@
+"""What cannot be taken to a cluster: paths and addresses that only this machine understands."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from kdsweep.errors import SpecError
+from kdsweep.spec.sweep import SweepSpec
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
+def refuse_local(sweep: SweepSpec | None, home: str | None, tracking_uri: str | None) -> None:
+    """Ends here if a sweep, or a flag, names a place of this machine.
+
+    Args:
+        sweep: The sweep; None where one is resumed.
+        home: What `--home` says.
+        tracking_uri: What `--tracking-uri` says.
+
+    Raises:
+        SpecError: It does; the message lists every such place.
+    """
+    faults = [*_home(home), *_uri("--tracking-uri", tracking_uri)]
+    if sweep is not None:
+        faults += _uri("sweep.tracking.uri", sweep.tracking.uri if sweep.tracking else None)
+        values = sweep.run.to_dict()
+        for key in (("data", "root"), ("teacher", "checkpoint")):
+            value = (values.get(key[0]) or {}).get(key[1])
+            if value is not None and not _is_absolute(str(value)):
+                faults.append(
+                    f"run.{'.'.join(key)} is a path of this machine: {str(value)!r}. Write the "
+                    "absolute path that every node of the cluster finds it at."
+                )
+    if faults:
+        raise SpecError("\n".join(faults))
+
+
+def _home(home: str | None) -> Iterator[str]:
+    if home is not None and not _is_absolute(home):
+        yield (
+            f"--home is a path of this machine: {home!r}. Write the absolute path of a folder that "
+            "all nodes of the cluster share, or leave it out: the cluster file says KDSWEEP_HOME."
+        )
+
+
+def _uri(key: str, uri: str | None) -> Iterator[str]:
+    if uri is None:
+        return
+    parts = urlsplit(uri)
+    if parts.password is not None:
+        yield (
+            f"{key} holds a password, which everybody who sees the cluster's jobs could read. Set "
+            "MLFLOW_TRACKING_URI on the head instead (see the cluster file)."
+        )
+    if parts.scheme.startswith("http") and parts.hostname in _LOOPBACK:
+        yield (
+            f"{key} is an address of this machine: {parts.hostname}:{parts.port or 80}. The sweep "
+            "runs on the cluster's head: name a server that the head reaches, or leave it out and "
+            "let the cluster file say MLFLOW_TRACKING_URI."
+        )
+    elif parts.scheme in ("", "file", "sqlite"):
+        yield (
+            f"{key} is a file of this machine: {uri!r}. Name a server that the cluster's head "
+            "reaches, or leave it out and let the cluster file say MLFLOW_TRACKING_URI."
+        )
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None

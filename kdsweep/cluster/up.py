@@ -1,0 +1,241 @@
+"""Joins a cluster, starts it where it is not up, and ends it."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any
+
+from kdsweep.cluster import daemons
+from kdsweep.cluster.head import fetch_token, head_of, remember_key
+from kdsweep.cluster.jobs import Answer, Link, ask, refusal
+from kdsweep.cluster.launcher import Launcher, prepare
+from kdsweep.cluster.local import Here
+from kdsweep.cluster.ssh import Host, tunnel
+from kdsweep.cluster.token import make_token, read_token, state_dir, token_file, write_token
+from kdsweep.errors import ResourceError
+
+Say = Callable[[str], object]
+
+_READY_S = 180.0
+
+
+@contextmanager
+def joined(cluster: Launcher) -> Iterator[Link | None]:
+    """The way to a cluster that is up; None where it is not.
+
+    Raises:
+        ResourceError: It is up, but this machine cannot reach it or is not let in.
+    """
+    host = head_of(cluster)
+    if host is None:
+        yield None
+        return
+    with _line(cluster, host) as link:
+        answer = ask(link)
+        if answer in ("no token", "wrong token") and (token := fetch_token(cluster, host)):
+            write_token(cluster.name, token)
+            link = Link(link.url, token, link.mlflow_url)
+            answer = ask(link)
+        if answer == "down":
+            yield None
+        elif answer == "up":
+            _refuse_stranger(cluster, host)
+            yield link
+        else:
+            raise _shut(cluster, link, answer)
+
+
+@contextmanager
+def running(cluster: Launcher, say: Say) -> Iterator[Link]:
+    """The way to a cluster, which is started where it is not up.
+
+    Raises:
+        ResourceError: It does not start; the message holds the end of the log.
+    """
+    with joined(cluster) as link:
+        if link is not None:
+            say(f"Cluster {cluster.name} is up: joining it.")
+            yield link
+            return
+    start(cluster, say)
+    with joined(cluster) as link:
+        if link is None:
+            raise ResourceError(f"cluster {cluster.name!r} has gone down again after its start.")
+        yield link
+
+
+def start(cluster: Launcher, say: Say) -> None:
+    """Starts a cluster and waits until it answers.
+
+    Raises:
+        ResourceError: See `running`.
+    """
+    make_token(cluster.name)
+    config = prepare(cluster, token_file(cluster.name))
+    say(f"Starting cluster {cluster.name} ({cluster.kind}).")
+    log = state_dir(cluster.name) / "start.log"
+    if cluster.is_here:
+        _start_here(config)
+    else:
+        say(f"Ray's launcher sets up the head; its log: {log}")
+        remember_key(cluster, _start_by_ray(cluster, config))
+    _await(cluster)
+
+
+def end(cluster: Launcher, say: Say) -> None:
+    """Ends what `start` has started, and nothing else.
+
+    Raises:
+        ResourceError: A machine cannot be reached.
+    """
+    if not cluster.owned:
+        from ray.autoscaler import sdk
+
+        say("Ray's launcher ends the instances; this takes some minutes.")
+        with _logged(cluster, "down"):
+            sdk.teardown_cluster(prepare(cluster, token_file(cluster.name)))
+        return
+    host = head_of(cluster)
+    assert host is not None
+    # The head first: its autoscaler would start workers again.
+    _run(host, daemons.stop(cluster.name, "ray"))
+    workers = cluster.config["provider"].get("worker_ips") or []
+    for address in workers:
+        _end_worker(cluster, host, address, say)
+    _run(host, daemons.stop(cluster.name, "mlflow"))
+    if not cluster.is_here:
+        # Ray's launcher notes in this file, on either side, which hosts it believes to be up.
+        from ray.autoscaler._private.local.config import get_state_path
+
+        notes = get_state_path(cluster.name)
+        _run(host, f"rm -f {shlex.quote(notes)}")
+        with suppress(FileNotFoundError):
+            os.unlink(notes)
+
+
+def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) -> None:
+    """By way of the head, which has reached the worker to start it; this machine may not."""
+    auth = cluster.config["auth"]
+    identity = "-i ~/ray_bootstrap_key.pem " if auth.get("ssh_private_key") else ""
+    script = shlex.quote(f"bash -lc {shlex.quote(daemons.stop(cluster.name, 'ray'))}")
+    where = shlex.quote(f"{auth['ssh_user']}@{address}")
+    options = (
+        "-oBatchMode=yes -oConnectTimeout=15 -oStrictHostKeyChecking=no "
+        "-oUserKnownHostsFile=/dev/null -oLogLevel=ERROR"
+    )
+    ran = head.run(f"ssh {identity}{options} {where} {script}")
+    if ran.code != 0:
+        say(f"Worker {address} could not be ended: {ran.output.strip()}")
+
+
+def _start_here(config: dict[str, Any]) -> None:
+    for key in ("setup_commands", "head_setup_commands", "head_start_ray_commands"):
+        for line in config.get(key) or ():
+            _run(Here(), line, timeout_s=1800.0)
+
+
+def _run(host: Here | Host, script: str, *, timeout_s: float = 120.0) -> None:
+    ran = host.run(script, timeout_s=timeout_s)
+    if ran.code != 0:
+        raise ResourceError(
+            f"a command failed on {host.name} with exit code {ran.code}: {script}\n{ran.output}"
+        )
+
+
+def _start_by_ray(cluster: Launcher, config: dict[str, Any]) -> dict[str, Any]:
+    from ray.autoscaler import sdk
+
+    with _logged(cluster, "start"):
+        return sdk.create_or_update_cluster(config, no_config_cache=True)
+
+
+@contextmanager
+def _logged(cluster: Launcher, what: str) -> Iterator[None]:
+    """Sends what Ray's launcher prints, and the programs that it runs, to a file."""
+    path = state_dir(cluster.name) / f"{what}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file, redirect_stdout(file), redirect_stderr(file), _descriptors(file):
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # Ray raises whatever comes, and exits
+            file.flush()
+            tail = "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+            words = str(error) if not isinstance(error, SystemExit) else ""
+            raise ResourceError(
+                f"Ray's launcher failed for cluster {cluster.name!r}. {words}\n"
+                f"The end of {path}:\n{tail}"
+            ) from None
+
+
+@contextmanager
+def _descriptors(file: Any) -> Iterator[None]:
+    """Points the output of child processes at a file: they know no `sys.stdout`."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        for number, _ in saved:
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        file.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+@contextmanager
+def _line(cluster: Launcher, host: Here | Host) -> Iterator[Link]:
+    """A way to the ports of the head, whether or not anything listens there."""
+    token = read_token(cluster.name)
+    ports = [port for port in (cluster.dashboard_port, cluster.mlflow_port) if port]
+    if isinstance(host, Here):
+        yield _link(ports, token)
+    else:
+        with tunnel(host, ports) as here:
+            yield _link(here, token)
+
+
+def _link(ports: list[int], token: str | None) -> Link:
+    dashboard, *others = (f"http://127.0.0.1:{port}" for port in ports)
+    return Link(dashboard, token, others[0] if others else None)
+
+
+def _await(cluster: Launcher) -> None:
+    """Waits until a cluster answers that has just been started."""
+    until = time.monotonic() + _READY_S
+    host = head_of(cluster)
+    assert host is not None
+    with _line(cluster, host) as link:
+        while (answer := ask(link)) != "up":
+            if answer != "down":
+                raise _shut(cluster, link, answer)
+            ran = host.run(daemons.alive(cluster.name, "ray"))
+            if ran.code != 0:
+                raise ResourceError(
+                    f"Ray ended on {host.name} soon after its start. Its log says:\n{ran.output}"
+                )
+            if time.monotonic() > until:
+                raise ResourceError(f"Ray on {host.name} does not answer within {_READY_S:.0f} s.")
+            time.sleep(1.0)
+
+
+def _refuse_stranger(cluster: Launcher, host: Here | Host) -> None:
+    """Ends here if the Ray that answers is not the one that the cluster file starts."""
+    if isinstance(host, Here) and host.run(daemons.alive(cluster.name, "ray")).code != 0:
+        raise ResourceError(
+            f"another Ray listens on port {cluster.dashboard_port} of this machine. Give cluster "
+            f"{cluster.name!r} ports of its own in {cluster.path}: --port, --dashboard-port."
+        )
+
+
+def _shut(cluster: Launcher, link: Link, answer: Answer) -> ResourceError:
+    if cluster.is_here or answer == "down":
+        words = f"Does another Ray use port {cluster.dashboard_port}?" if cluster.is_here else ""
+    else:
+        words = "It was not started by kdsweep, or under another cluster_name."
+    fault = str(refusal(answer, link)).partition(". ")[0]
+    return ResourceError(f"cluster {cluster.name!r}: {fault}. {words}".rstrip())
