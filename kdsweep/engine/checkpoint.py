@@ -8,12 +8,19 @@ Layout of a checkpoint folder::
 
 A folder appears by one rename after everything in it is on the disk, and the one before it goes
 away afterwards, so a crash at any moment leaves a checkpoint that is whole.
+
+A worker that was cut off may come back while another one goes on with its run, and may not be kept
+out by locks where the file system has none. It can write the epoch that it was in and nothing more.
+That harms nothing: the other one trained, or will train, the same epoch to the same weights, and
+what belongs to later epochs is left alone.
 """
 
+import contextlib
+import errno
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,7 @@ from kdsweep.engine import files
 from kdsweep.errors import CheckpointError
 
 _EPOCH = re.compile(r"epoch-(\d+)")
+_ANY = re.compile(r"\.?(epoch|best)-(\d+)\b.*")
 
 
 def save(
@@ -61,14 +69,27 @@ def save(
 
     current = folder / f"epoch-{epoch:04d}"
     shutil.rmtree(current, ignore_errors=True)  # only a damaged or abandoned one can be in the way
-    files.write_folder(current, fill)
+    with _there_by_another():
+        files.write_folder(current, fill)
     for path in folder.iterdir():
-        if path in (current, _best(folder, best_epoch)):
+        found = _ANY.fullmatch(path.name)
+        limit = best_epoch if found and found[1] == "best" else epoch
+        if found and int(found[2]) >= limit:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _there_by_another() -> Iterator[None]:
+    """Another process may have put the same epoch into its place a moment ago."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

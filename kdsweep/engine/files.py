@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 import zlib
@@ -24,7 +25,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         ResourceError: The disk is full; what was at `path` before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with full_disk_named(path):
             write(temporary)
@@ -42,8 +43,7 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
         ResourceError: The disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         with full_disk_named(path):
@@ -55,6 +55,11 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name that no other process uses, on any node: containers often have equal process ids."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,42 @@ def test_only_the_newest_checkpoint_and_the_best_weights_are_kept(tmp_path: Path
     assert torch.equal(checkpoint.load_best(tmp_path, 3)["student/w"], torch.full((3, 2), 3.0))
 
 
+def test_a_worker_that_comes_back_late_takes_nothing_from_the_one_that_went_on(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path, 1, best=True)
+    for number in (2, 3, 4):
+        save(tmp_path, number, best_epoch=3, best=number == 3)
+    writing = tmp_path / ".epoch-0005.77.tmp"
+    writing.mkdir()
+    save(tmp_path, 2)
+    assert writing.exists()
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded[1]["epoch"] == 4
+    assert torch.equal(checkpoint.load_best(tmp_path, 3)["student/w"], torch.full((3, 2), 3.0))
+    save(tmp_path, 5, best_epoch=3)
+    assert {path.name for path in tmp_path.glob("epoch-*")} == {"epoch-0005"}
+
+
+def test_two_that_write_the_same_epoch_at_once_leave_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.setattr(files.os, "rename", rename)
+        save(tmp_path, 1, best=True)
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "rename", overtaken)
+    save(tmp_path, 1, best=True)
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert torch.equal(loaded[0]["student/w"], torch.full((3, 2), 1.0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best-0001.safetensors", "epoch-0001"]
+
+
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "nothing") is None
 
@@ -71,6 +108,7 @@ def test_what_a_crash_left_half_written_is_ignored_and_cleared(tmp_path: Path) -
     loaded = checkpoint.load(tmp_path)
     assert loaded is not None and loaded[1]["epoch"] == 1
     save(tmp_path, 2)
+    save(tmp_path, 3)  # until then, another process might still be writing it
     assert not half.exists()
 
 
