@@ -7,7 +7,9 @@ process that it can name later, so that the end of a cluster ends these processe
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 What = Literal["ray", "mlflow"]
@@ -19,6 +21,11 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_RAY = {
+    "RAY_AUTH_MODE": "token",
+    # On SIGTERM a node waits so long for work to leave it; Ray's 30 s make every end slow.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "10",
+}
 _BACKGROUND = ("nohup", "setsid", "exec", "env", "command")
 
 
@@ -140,17 +147,23 @@ def token_path(cluster: str) -> str:
     return f"~/.kdsweep/clusters/{cluster}/token"
 
 
-def start(daemon: Daemon, cluster: str) -> str:
+def start(daemon: Daemon, cluster: str, extra: Mapping[str, str] = MappingProxyType({})) -> str:
     """One line of shell that starts a daemon, in place of an earlier one of the same name.
 
     The line ends when the daemon has left its pid, so that the end of an SSH session, which sends
     a hang-up to what it still holds, cannot meet it half way.
+
+    Args:
+        daemon: The command of the cluster file.
+        cluster: Name of the cluster.
+        extra: Variables that Ray needs besides; plain words.
     """
     block = " --block" if daemon.what == "ray" and daemon.option("--block") is None else ""
     tag = shlex.quote(_tag(cluster, daemon.what))
     exports = list(daemon.assignments)
     if daemon.what == "ray":
-        exports += ["RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN_PATH={folder(cluster)}/token"]
+        exports += [f"{name}={value}" for name, value in {**_RAY, **extra}.items()]
+        exports.append(f"RAY_AUTH_TOKEN_PATH={folder(cluster)}/token")
     export = f"export {' '.join(exports)} && " if exports else ""
     inner = f'echo $$ > "$0"; {daemon.before}{export}exec {daemon.command}{block}'
     return (
@@ -172,7 +185,7 @@ def stop(cluster: str, what: What) -> str:
     return (
         f"{_find(cluster, what)}; "
         f'if [ -n "$k" ]; then kill -TERM "$k"; '
-        f'for i in $(seq 300); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
+        f'for i in $(seq 600); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
         f'if kill -0 "$k" 2>/dev/null; then {group}; fi; fi; rm -f "$p"'
     )
 

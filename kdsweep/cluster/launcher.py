@@ -116,16 +116,21 @@ def prepare(cluster: Launcher, token: FilePath) -> dict[str, Any]:
     config = copy.deepcopy(cluster.config)
     for key in (_HEAD, _WORKER):
         if key in config:
-            config[key] = [_prepared(line, cluster.name) for line in config[key]]
+            config[key] = [_prepared(line, cluster, key == _HEAD) for line in config[key]]
     if not cluster.is_here:
         mounts = dict(config.get("file_mounts") or {})
         config["file_mounts"] = {**mounts, daemons.token_path(cluster.name): str(token)}
     return config
 
 
-def _prepared(line: str, name: str) -> str:
+def _prepared(line: str, cluster: Launcher, is_head: bool) -> str:
     daemon = daemons.parse(line)
-    return line if daemon is None else daemons.start(daemon, name)
+    if daemon is None:
+        return line
+    # Ray's second autoscaler takes the head of SSH hosts for a worker too many, and so never
+    # starts the last worker (seen with Ray 2.60).
+    extra = {"RAY_enable_autoscaler_v2": "0"} if is_head and cluster.owned else {}
+    return daemons.start(daemon, cluster.name, extra)
 
 
 def _port(daemon: Daemon) -> int:
