@@ -1,5 +1,6 @@
 """Sweep files and overrides to a `SweepSpec`; all faults at once, each with file and line."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -41,13 +42,18 @@ def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> SweepSpe
             told.append((f"{name}: ", Fault((), "must be a mapping with run, sweep and space")))
         raise SpecError(_listing(name, told))
     for override in overrides:
-        told += [(f"override {override!r}: ", fault) for fault in _apply(values, override, source)]
+        told += [(_shown(override), fault) for fault in _apply(values, override, source)]
     sweep, faults = assemble(values)
     located = [(source.place(fault.path), fault) for fault in faults]
     told += sorted(located, key=lambda item: source.line(item[1].path))
     if told or sweep is None:
         raise SpecError(_listing(name, told))
     return sweep
+
+
+def _shown(override: str) -> str:
+    """An override as the opening of a message, without what may be a password in an address."""
+    return f"override {re.sub('//[^/@]+@', '//***@', override)!r}: "
 
 
 @dataclass
@@ -62,7 +68,7 @@ class _Source:
         """The words that open a fault's message: an override, or file and line."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.overrides:
-                return f"override {self.overrides[path[:length]]!r}: "
+                return _shown(self.overrides[path[:length]])
             if path[:length] in self.lines:
                 return f"{self.name}:{self.lines[path[:length]]}: "
         return f"{self.name}: "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
@@ -103,11 +104,25 @@ class Confirm(Config):
     configuration was found with is not counted."""
 
 
+def _no_secret(uri: str) -> str:
+    if "@" in urlsplit(uri).netloc:
+        raise failure(
+            Fault(
+                (),
+                "holds a user name or password, which would be stored with the sweep. Leave them "
+                "out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the "
+                "environment.",
+            )
+        )
+    return uri
+
+
 class Tracking(Config):
     """Where results are kept."""
 
-    uri: str
-    """MLflow tracking URI; without this section, SQLite in the home folder."""
+    uri: Annotated[str, AfterValidator(_no_secret)]
+    """MLflow tracking URI without user name and password; without this section, SQLite in the home
+    folder."""
 
 
 class SweepSection(Config):

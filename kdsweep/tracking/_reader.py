@@ -87,6 +87,7 @@ class MlflowReader:
 
     def fetch(self, sweep: str, trial: str | None, name: str) -> Path:
         """See `Tracker.fetch`."""
+        check_name("sweep", sweep)  # a server may hold anything, and this becomes a folder's name
         check_artifact(name)
         run_id = self._run(sweep, trial or layout.SWEEP)
         with self.store.asked(f"fetch {name!r} of {trial or 'the sweep'} of {sweep!r}"):
