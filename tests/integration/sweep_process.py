@@ -1,4 +1,4 @@
-"""A sweep of formulas in a process of its own, which a test may stop, kill or watch."""
+"""Sweeps in processes of their own, which a test may stop, kill or watch."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +17,35 @@ _HERE = Path(__file__).parent
 TIMEOUT_S = 400.0
 
 
-class Driver:
-    """A process that runs a sweep by `run_closed_form.py`.
+class Process:
+    """`kdsweep` in a process of its own, which a test may signal.
 
     Args:
-        home: Folder of everything that kdsweep writes.
-        command: ``launch`` or ``resume``.
-        epoch_s: Seconds of an epoch, enough to be interrupted in the middle of one.
-        more: Sampled trials on top, for ``resume``.
-        options: Further arguments of `launch` or `resume`, and ``changes`` of the sweep.
+        *words: The words of the command line.
         **environment: Variables of the process.
     """
 
-    def __init__(
-        self,
-        home: Path,
-        command: str,
-        *,
-        epoch_s: float,
-        options: dict[str, Any] | None = None,
-        **environment: str,
-    ) -> None:
-        self.folder = home / "sweeps" / "formula"
-        self.journal = self.folder / "journal.jsonl"
-        script = str(_HERE / "run_closed_form.py")
-        inherited = os.environ.get("PYTHONPATH")
+    def __init__(self, *words: str | Path, **environment: str) -> None:
+        main = "from kdsweep.cli import main; main()"
+        self._start([sys.executable, "-c", main, *map(str, words)], environment)
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, script, command, str(home), json.dumps(options or {})],
-            env={
-                **os.environ,
-                "CLOSED_FORM_EPOCH_S": str(epoch_s),
-                "PYTHONPATH": os.pathsep.join([str(_HERE), *filter(None, [inherited])]),
-                **environment,
-            },
+            command,
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def wait_for(self, event: str, count: int) -> None:
-        """Waits until the journal holds so many events."""
+    def wait_until(self, what: str, ready: Callable[[], bool]) -> None:
+        """Waits for something to become true while the process runs."""
         until = time.monotonic() + TIMEOUT_S
         while time.monotonic() < until and self.process.poll() is None:
-            if counted(self.journal)[event] >= count:
+            if ready():
                 return
             time.sleep(0.05)  # another process is waited for
-        pytest.fail(f"no {count} x {event}: {self.process.communicate()[0]}")
+        pytest.fail(f"{what}: not while the process ran: {self.process.communicate()[0]}")
 
     def kill(self) -> None:
         """Ends the process without a chance to tidy up."""
@@ -72,6 +56,46 @@ class Driver:
         """Waits for the end; gives the exit code and all that was printed."""
         output, _ = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, output
+
+
+class Driver(Process):
+    """A process that runs the sweep of formulas by `run_closed_form.py`.
+
+    Args:
+        home: Folder of everything that kdsweep writes.
+        command: ``launch`` or ``resume``.
+        epoch_s: Seconds of an epoch, enough to be interrupted in the middle of one.
+        options: Further arguments of `launch` or `resume`, and ``changes`` of the sweep.
+        storage: URI that the home stands for.
+        **environment: Variables of the process.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        command: str,
+        *,
+        epoch_s: float,
+        options: dict[str, Any] | None = None,
+        storage: str = "",
+        **environment: str,
+    ) -> None:
+        self.folder = home / "sweeps" / "formula"
+        self.journal = self.folder / "journal.jsonl"
+        script = str(_HERE / "run_closed_form.py")
+        path = [str(_HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._start(
+            [sys.executable, script, command, storage or str(home), json.dumps(options or {})],
+            {
+                "CLOSED_FORM_EPOCH_S": str(epoch_s),
+                "PYTHONPATH": os.pathsep.join(path),
+                **environment,
+            },
+        )
+
+    def wait_for(self, event: str, count: int) -> None:
+        """Waits until the journal holds so many events."""
+        self.wait_until(f"{count} x {event}", lambda: counted(self.journal)[event] >= count)
 
 
 def events(journal: Path) -> list[dict[str, Any]]:
@@ -88,14 +112,6 @@ def counted(journal: Path) -> Counter[str]:
 
 
 def command_line(*words: str | Path, **environment: str) -> tuple[int, str]:
-    """`kdsweep` in a process of its own; gives the exit code and all that it printed, unwrapped."""
-    main = [sys.executable, "-c", "from kdsweep.cli import main; main()"]
-    done = subprocess.run(
-        [*main, *map(str, words)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    """Runs `kdsweep` to its end; gives the exit code and all that it printed, unwrapped."""
+    code, output = Process(*words, **environment).end()
+    return code, " ".join(output.split())

@@ -42,7 +42,7 @@ def actors(name: str) -> list[int]:
 VICTIMS: dict[str, Callable[[Watched, str], list[int]]] = {
     "train worker killed": lambda watched, trial: [last_worker(watched.log(trial))],
     "all trial drivers killed": lambda *_: actors("ResourceTrainable"),
-    "Train controller killed": lambda *_: actors("TrainController")[:1],
+    "all Train controllers killed": lambda *_: actors("TrainController"),
     "host of all slots killed": lambda *_: actors("SlotHost"),
 }
 
@@ -68,17 +68,16 @@ def epochs_begun(watched: Watched) -> dict[str, list[int]]:
     return {log.parent.name: begun(log) for log in (watched.folder / "runs").glob("*/epochs-0")}
 
 
-def two_in_mid_run(watched: Watched, before: Fault | None) -> tuple[str, ...]:
-    """Two trials that have computed since the fault before, and have epochs before them."""
+def in_mid_run(watched: Watched, before: Fault | None) -> tuple[str, ...]:
+    """Trials that have computed since the fault before, and have epochs before them."""
     known = before.epochs if before else {}
-    found = [
+    return tuple(
         trial
         for trial, epoch in watched.training().items()
         if 2 <= epoch <= EPOCHS - 5
         and len(begun(watched.log(trial))) > len(known.get(trial, ())) + 2
         and Path(f"/proc/{last_worker(watched.log(trial))}").exists()
-    ]
-    return tuple(found) if len(found) == 2 else ()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def killed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     last: Fault | None = None
     with Watched(spec, home, execute=SLOWLY) as watched:
         for done, find in VICTIMS.items():
-            trials = watched.wait_until(done, partial(two_in_mid_run, watched, last))
+            trials = watched.wait_until(done, partial(in_mid_run, watched, last))
             pids = find(watched, trials[0])
             last = faults[done] = Fault(trials, epochs_begun(watched), len(pids))
             for pid in pids:

@@ -57,7 +57,9 @@ class Watched:
             if found := ready():
                 return found
             time.sleep(0.05)  # other processes are waited for
-        pytest.fail(f"{what}: not while the sweep ran ({self.finished or self.error})")
+        pytest.fail(
+            f"{what}: not while the sweep ran ({self.finished and self.finished.state}, {self.error})"
+        )
 
     def training(self) -> dict[str, int]:
         """Sampled trials that have a slot, with the last epoch that was computed."""
