@@ -167,3 +167,14 @@ def test_missing_and_left_over_tensors_are_named() -> None:
         checkpoint.restore(layer, {"weight": state["weight"]}, source="file")
     with pytest.raises(CheckpointError, match=r"its tensor 'extra' \(1,\) is not in the model"):
         checkpoint.restore(layer, {**state, "extra": torch.zeros(1)}, source="file")
+
+
+def test_a_full_disk_is_recognised_in_what_follows_from_it() -> None:
+    quota = OSError(errno.EDQUOT, "Disk quota exceeded")
+    wrapped = RuntimeError("cannot go on")
+    wrapped.__cause__ = quota
+    # Over processes only the text of our own error travels.
+    told = ResourceError("the disk is full: /home/x could not be written (0 MB free).")
+    assert all(map(files.is_disk_full, (quota, wrapped, told)))
+    other = ResourceError("this machine ran out of memory in stage 'forward'")
+    assert not any(map(files.is_disk_full, (other, OSError(errno.EACCES, "denied"), None)))

@@ -54,7 +54,10 @@ class Process:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; gives the exit code and all that was printed."""
-        output, _ = self.process.communicate(timeout=TIMEOUT_S)
+        try:
+            output, _ = self.process.communicate(timeout=TIMEOUT_S)
+        finally:
+            self.process.kill()  # an interrupted test leaves nothing behind
         return self.process.returncode, output
 
 
