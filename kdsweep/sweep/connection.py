@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from kdsweep.errors import ResourceError
+from kdsweep.sweep.joining import join
 from kdsweep.sweep.resources import Node
 
 _OBJECT_STORE = 128 << 20
@@ -78,7 +79,8 @@ def connected(address: str | None, node: Node | None, log: Path) -> Iterator[Non
     with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
         joined = ray.is_initialized()
         if not joined:
-            connect(address, node)
+            with _native_messages_to(file):
+                connect(address, node)
         try:
             yield
         finally:
@@ -92,33 +94,41 @@ def connect(address: str | None, node: Node | None) -> None:
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    where = address or "this machine"
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            ray.init(**_arguments(address, node))
-            return
-        except (
-            Exception
-        ) as error:  # Ray raises bare ones where its processes do not come up in time
-            ray.shutdown()
-            if attempt == _ATTEMPTS or address is not None:
-                raise ResourceError(f"Ray does not start or answer on {where}: {error}") from error
-
-
-def _arguments(address: str | None, node: Node | None) -> dict[str, Any]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        return {"address": address, "runtime_env": {"env_vars": ENVIRONMENT}, **quiet}
+        # Everybody who may look at the cluster can read these variables: no secret is among them.
+        join(address, runtime_env={"env_vars": ENVIRONMENT}, **quiet)
+        return
     assert node is not None
-    return {
-        "address": "local",
-        "num_cpus": int(node["CPU"]),
-        "num_gpus": int(node["GPU"]),
-        # Without it nobody gives back the resources of a slot whose controller was killed.
-        "include_dashboard": True,
-        "object_store_memory": _OBJECT_STORE,
-        **quiet,
-    }
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=int(node["CPU"]),
+                num_gpus=int(node["GPU"]),
+                # Without it nobody gives back the resources of a slot whose controller was killed.
+                include_dashboard=True,
+                object_store_memory=_OBJECT_STORE,
+                **quiet,
+            )
+            return
+        # Ray raises bare exceptions where its processes do not come up in time.
+        except Exception as error:
+            ray.shutdown()
+            if attempt == _ATTEMPTS:
+                raise ResourceError(f"Ray does not start on this machine: {error}") from error
+
+
+@contextmanager
+def _native_messages_to(file: TextIO) -> Iterator[None]:
+    """Sends to a file what Ray's C++ code writes to the error stream past Python."""
+    before = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _cgroup_cores() -> int:

@@ -1,0 +1,88 @@
+"""A cluster that asks for a token says plainly what is wrong with those who cannot join it."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+JOIN = """
+import sys
+from pathlib import Path
+import ray
+if len(sys.argv) > 3:
+    ray.__version__ = sys.argv[3]
+from kdsweep.errors import ResourceError
+from kdsweep.sweep.connection import connected
+try:
+    with connected(sys.argv[1], None, Path(sys.argv[2])):
+        print("joined")
+except ResourceError as error:
+    print(error)
+"""
+
+Join = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[str, str]]:
+    """A running cluster's address and token."""
+    from ray.cluster_utils import Cluster
+
+    token = secrets.token_hex(32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", token)
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
+        yield cluster.address, token
+        cluster.shutdown()
+
+
+@pytest.fixture
+def join(address, tmp_path) -> Join:
+    """Joins from another process; gives what it printed, to either stream."""
+
+    def call(*version: str, **environment: str) -> str:
+        others = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+        words = [sys.executable, "-c", JOIN, address[0], str(tmp_path / "ray.log"), *version]
+        done = subprocess.run(
+            words,
+            env={**others, "HOME": str(tmp_path), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert address[1] not in done.stdout
+        return done.stdout.strip()
+
+    return call
+
+
+def test_a_missing_token_is_told_with_where_to_put_it(join, address):
+    said = join()
+    assert said.startswith(f"the Ray cluster at {address[0]} does not let this process in.")
+    assert "Most likely it asks for a token. Put its token into $RAY_AUTH_TOKEN" in said
+    assert "\n" not in said
+
+
+def test_a_token_that_was_not_found_is_told_with_where_to_put_it(join):
+    said = join(RAY_AUTH_MODE="token")
+    assert "asks for a token, and this process has none. Put its token into" in said
+    assert "\n" not in said
+
+
+def test_another_version_is_told_with_both(join, address):
+    said = join("2.59.0", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=address[1])
+    assert " runs Ray 2." in said and "this process Ray 2.59.0 on Python 3." in said
+    assert "\n" not in said
+
+
+def test_with_the_token_it_is_joined(join, address):
+    assert join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=address[1]) == "joined"
