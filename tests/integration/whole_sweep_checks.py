@@ -37,7 +37,7 @@ class Row:
 
     Attributes:
         asked: Sampled trials that were asked for.
-        finished: Trials of every kind that finished.
+        finished: Those of them that finished or were stopped early by the search.
         repeated: Epochs that were begun more than once.
         lost: Epochs that a worker computed and the record does not hold.
         duplicates: MLflow runs beyond one for each trial.
@@ -74,7 +74,7 @@ def check_whole(home: Path, name: str, asked: int, *, tracking_uri: str | None =
     ran = [entry for entry in record.trials.values() if entry.leases]
     return Row(
         asked=asked,
-        finished=sum(entry.state == "finished" for entry in record.trials.values()),
+        finished=sum(entry.state in ("finished", "stopped") for entry in sampled),
         repeated=sum(_repeated(entry, folder) for entry in ran),
         lost=sum(_lost(entry, folder) for entry in ran),
         duplicates=_duplicates(tracking_uri or f"sqlite:///{home / 'mlflow.db'}", name, record),
