@@ -32,6 +32,10 @@ class ResourceError(KdsweepError, RuntimeError):
     """What was asked for (a GPU, memory, workers) is not there."""
 
 
+class StorageError(ResourceError):
+    """The storage that keeps a sweep's files does not answer, or holds damaged ones."""
+
+
 class NonFiniteLossError(KdsweepError, ArithmeticError):
     """A loss term became NaN or infinite. The message names the term, epoch and step."""
 

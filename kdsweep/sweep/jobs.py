@@ -23,6 +23,8 @@ class Job:
         execute: The function to run, ``module:function``, called as ``(spec, place, report)``.
         rungs: Epochs at which the worker waits for the scheduler's word.
         attempt: How often it was handed out; who holds an earlier attempt has to stop.
+        storage: URI of the remote storage that `home` stands for; empty: `home` is all there is.
+        needs: Folders in `home` that the run reads and that have to be fetched where it is remote.
     """
 
     trial: str
@@ -34,6 +36,8 @@ class Job:
     execute: str = ENGINE
     rungs: tuple[int, ...] = ()
     attempt: int = 0
+    storage: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

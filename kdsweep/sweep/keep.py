@@ -1,6 +1,7 @@
 """Which trials keep their weights: those that can be asked for; of the rest only figures stay."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from kdsweep.spec.sweep import SweepSpec
@@ -12,6 +13,9 @@ _TOP = 3
 
 _WEIGHTS = ("student.safetensors", "adapters.safetensors")
 _CHECKPOINT = "checkpoint"
+
+Drop = Callable[[str], bool]
+"""Says of a file of a run, by its relative name, whether it goes."""
 
 
 def kept(spec: SweepSpec, record: Record) -> set[str]:
@@ -30,27 +34,41 @@ def kept(spec: SweepSpec, record: Record) -> set[str]:
     return {entry.plan.trial for entry in [*best, *others]}
 
 
-def prune(spec: SweepSpec, record: Record, runs: Path) -> None:
-    """Removes weights that nobody will ask for, and checkpoints of runs that will not go on.
+def dropped(spec: SweepSpec, record: Record) -> dict[str, Drop]:
+    """What goes of the trials that are over: checkpoints, and weights that nobody will ask for.
 
     The run of a stopped trial may still be writing its last checkpoint, so its files go only when
     its slot has taken another trial.
+    """
+    keep = kept(spec, record)
+    return {
+        trial: _drop(weights=trial not in keep)
+        for trial, entry in record.trials.items()
+        if entry.state == "finished" or (entry.state == "stopped" and _left(entry, record))
+    }
+
+
+def prune(spec: SweepSpec, record: Record, runs: Path) -> None:
+    """Removes from the disk what `dropped` says.
 
     Args:
         spec: The sweep.
         record: Its trials.
         runs: Folder that holds a folder for each trial; nothing outside it is touched.
     """
-    keep = kept(spec, record)
-    for entry in record.trials.values():
-        folder = runs / entry.plan.trial
-        done = entry.state == "finished" or (entry.state == "stopped" and _left(entry, record))
-        if not done or not folder.is_dir():
-            continue
-        shutil.rmtree(folder / _CHECKPOINT, ignore_errors=True)
-        if entry.plan.trial not in keep:
-            for name in _WEIGHTS:
+    for trial, drop in dropped(spec, record).items():
+        folder = runs / trial
+        if folder.is_dir():
+            shutil.rmtree(folder / _CHECKPOINT, ignore_errors=True)
+            for name in filter(drop, _WEIGHTS):
                 (folder / name).unlink(missing_ok=True)
+
+
+def _drop(*, weights: bool) -> Drop:
+    def drop(name: str) -> bool:
+        return name.startswith(f"{_CHECKPOINT}/") or (weights and name in _WEIGHTS)
+
+    return drop
 
 
 def _left(entry: Entry, record: Record) -> bool:

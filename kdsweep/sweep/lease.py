@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kdsweep.errors import ResourceError, SweepError
+from kdsweep.errors import StorageError, SweepError
 from kdsweep.sweep.mirror import Mirror
 
 VALID_S = 90.0
@@ -31,7 +31,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
 
     Raises:
         SweepError: Another process renewed its note a short time ago.
-        ResourceError: The storage does not answer.
+        StorageError: The storage does not answer.
     """
     path = folder / "lease.json"
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": clock()}
@@ -48,7 +48,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
 
     def renew() -> None:
         while not done.wait(VALID_S / 4):
-            with contextlib.suppress(ResourceError):  # tried again; the sweep itself will notice
+            with contextlib.suppress(StorageError):  # tried again; the sweep itself will notice
                 mirror.write(path, {**mine, "renewed": clock()})
 
     mirror.write(path, {**mine, "renewed": clock()})
@@ -59,7 +59,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
     finally:
         done.set()
         thread.join()
-        with contextlib.suppress(ResourceError):  # it then ends by itself
+        with contextlib.suppress(StorageError):  # it then ends by itself
             mirror.write(path, None)
 
 

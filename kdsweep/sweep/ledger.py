@@ -5,7 +5,7 @@ sweep sees exactly what the interrupted one saw.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,21 +190,26 @@ class Ledger:
     Args:
         writer: The open journal.
         record: What the journal held when it was opened.
+        after: Told of every event, by its name, once it is written.
     """
 
-    def __init__(self, writer: Journal, record: Record) -> None:
+    def __init__(
+        self, writer: Journal, record: Record, after: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._writer = writer
         self.record = record
+        self._after = after
 
     @classmethod
-    def open(cls, path: Path) -> "Ledger":
+    def open(cls, path: Path, after: Callable[[str], None] = lambda _: None) -> "Ledger":
         """Opens a journal for reading and appending."""
         writer = Journal(path)
-        return cls(writer, Record.read(path))
+        return cls(writer, Record.read(path), after)
 
     def write(self, event: str, **fields: Any) -> None:
         """Appends any event."""
         self.record.apply(self._writer.append(event, **fields))
+        self._after(event)
 
     def created(self, plan: Plan) -> None:
         self.write("trial_created", **asdict(plan))

@@ -17,13 +17,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdsweep.engine import files
-from kdsweep.errors import ResourceError
+from kdsweep.errors import StorageError
+from kdsweep.tracking import default_home
 
 _LIST = "files.json"
 _CONTENT = "content"
@@ -33,6 +34,18 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 def is_uri(home: str | Path) -> bool:
     """Whether a home is a place in remote storage rather than a folder."""
     return isinstance(home, str) and _URI.match(home) is not None
+
+
+def home_of(home: str | Path | None) -> tuple[Path, str]:
+    """The home folder on this node and, where it stands for remote storage, the URI of that.
+
+    Args:
+        home: A folder or a URI; None: $KDSWEEP_HOME, else ./kdsweep_runs.
+    """
+    named = home or os.environ.get("KDSWEEP_HOME")
+    if isinstance(named, str) and is_uri(named):
+        return scratch(named.rstrip("/")), named.rstrip("/")
+    return default_home(home), ""
 
 
 def scratch(uri: str) -> Path:
@@ -50,7 +63,7 @@ class Mirror:
         root: Folder of this node that stands for the URI.
 
     Raises:
-        ResourceError: The library for this kind of storage is missing, or it refuses the URI.
+        StorageError: The library for this kind of storage is missing, or it refuses the URI.
     """
 
     def __init__(self, uri: str, root: Path) -> None:
@@ -63,9 +76,9 @@ class Mirror:
             # Listings must be true at every look: other nodes write.
             self._storage, self._base = url_to_fs(self.uri, use_listings_cache=False)
         except ImportError as error:
-            raise ResourceError(f"home {self.uri} cannot be used here: {error}") from error
+            raise StorageError(f"home {self.uri} cannot be used here: {error}") from error
         except (ValueError, OSError) as error:
-            raise ResourceError(f"home {self.uri} is no place to store in: {error}") from error
+            raise StorageError(f"home {self.uri} is no place to store in: {error}") from error
 
     def push(self, folder: Path, only: Collection[str] = ()) -> None:
         """Makes the copy of a folder equal to it; files that are equal already are not sent again.
@@ -75,25 +88,20 @@ class Mirror:
             only: The copy consists of these files, so far as they exist; empty = of all.
 
         Raises:
-            ResourceError: The storage cannot be written. The copy is as after the last push.
+            StorageError: The storage cannot be written. The copy is as after the last push.
         """
         if not folder.is_dir():
             return
         with self._reachable(folder):
             before = self._list(folder)
             now = {name: self._digest(folder / name) for name in _names(folder, only)}
-            if now == before:
-                return
             sent = {_content(name, digest) for name, digest in before.items()}
             wanted = {_content(name, digest): name for name, digest in now.items()}
             for content in sorted(wanted.keys() - sent):
                 self._storage.makedirs(self._path(folder, _CONTENT), exist_ok=True)
                 source = str(folder / wanted[content])
                 self._storage.put_file(source, self._path(folder, _CONTENT, content))
-            text = json.dumps({"files": now}, indent=1, sort_keys=True).encode()
-            self._storage.pipe_file(self._path(folder, _LIST), text)
-            for content in sorted(sent - wanted.keys()):
-                self._storage.rm_file(self._path(folder, _CONTENT, content))
+            self._replace(folder, before, now)
 
     def pull(self, folder: Path, only: Collection[str] = ()) -> None:
         """Makes a folder equal to its copy; where there is no copy it is left alone.
@@ -103,7 +111,7 @@ class Mirror:
             only: Only these files are compared and fetched; empty = all.
 
         Raises:
-            ResourceError: The storage cannot be read, or holds damaged files.
+            StorageError: The storage cannot be read, or holds damaged files.
         """
         with self._reachable(folder):
             copied = self._list(folder)
@@ -121,11 +129,36 @@ class Mirror:
             if not only:
                 _drop_empty(folder)
 
+    def thin(self, folder: Path, drop: Callable[[str], bool]) -> None:
+        """Removes files from a folder's copy, whatever the folder itself holds.
+
+        Args:
+            folder: A folder below the root.
+            drop: Says of a file's relative name whether it goes.
+
+        Raises:
+            StorageError: The storage cannot be written.
+        """
+        with self._reachable(folder):
+            before = self._list(folder)
+            self._replace(folder, before, {n: d for n, d in before.items() if not drop(n)})
+
+    def _replace(self, folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Puts a new list in place, and then removes the content that only the old one named."""
+        if now == before:
+            return
+        text = json.dumps({"files": now}, indent=1, sort_keys=True).encode()
+        self._storage.makedirs(self._path(folder), exist_ok=True)
+        self._storage.pipe_file(self._path(folder, _LIST), text)
+        gone = {_content(*item) for item in before.items()} - {_content(*i) for i in now.items()}
+        for content in sorted(gone):
+            self._storage.rm_file(self._path(folder, _CONTENT, content))
+
     def read(self, path: Path) -> dict[str, Any] | None:
         """A small JSON file of the storage that is no part of a folder's copy; None without it.
 
         Raises:
-            ResourceError: The storage cannot be read.
+            StorageError: The storage cannot be read.
         """
         with self._reachable(path):
             try:
@@ -137,7 +170,7 @@ class Mirror:
         """Writes such a file, or removes it.
 
         Raises:
-            ResourceError: The storage cannot be written.
+            StorageError: The storage cannot be written.
         """
         with self._reachable(path):
             if value is not None:
@@ -151,7 +184,7 @@ class Mirror:
             source = self._path(folder, _CONTENT, _content(name, digest))
             self._storage.get_file(source, str(path))
             if _digest(path) != digest:
-                raise ResourceError(
+                raise StorageError(
                     f"{self.uri}: {source} is damaged: its content is not what its name says. "
                     "Remove it and train that run again."
                 )
@@ -166,11 +199,11 @@ class Mirror:
         except FileNotFoundError:
             return {}
         except (ValueError, KeyError, TypeError) as error:
-            raise ResourceError(f"{self.uri}: {path} is damaged ({error!r}).") from error
+            raise StorageError(f"{self.uri}: {path} is damaged ({error!r}).") from error
         for name in found:
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or PurePosixPath(name).is_absolute():
-                raise ResourceError(f"{self.uri}: {path} names {name!r}, outside its folder.")
+                raise StorageError(f"{self.uri}: {path} names {name!r}, outside its folder.")
         return dict(found)
 
     def _digest(self, path: Path) -> str:
@@ -189,10 +222,10 @@ class Mirror:
     def _reachable(self, folder: Path) -> Iterator[None]:
         try:
             yield
-        except ResourceError:
+        except StorageError:
             raise
         except Exception as error:  # each storage's library raises classes of its own
-            raise ResourceError(
+            raise StorageError(
                 f"home {self.uri} does not answer for {folder.relative_to(self.root)}: "
                 f"{type(error).__name__}: {error}. Check the address and this node's credentials."
             ) from error

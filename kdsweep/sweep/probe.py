@@ -15,6 +15,9 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from kdsweep.errors import StorageError
+from kdsweep.sweep.mirror import Mirror
+
 _PATIENCE_S = 5.0
 """So long may a network file system take to show a new file on another node."""
 
@@ -25,31 +28,43 @@ class Probes:
     Args:
         home: Folder of everything that kdsweep writes.
         inputs: What trials read, by the key of the sweep file that names it.
+        storage: URI of the remote storage that `home` stands for; empty: there is none.
     """
 
-    def __init__(self, home: Path, inputs: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, inputs: Mapping[str, str], storage: str = "") -> None:
         self._home = home
+        self._storage = storage
         self._inputs = dict(inputs)
         self._marker = home / f".probe-{secrets.token_hex(8)}"
         self._content = secrets.token_hex(16)
+        self._written = False
 
     def __enter__(self) -> "Probes":
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._written and self._storage:
+            Mirror(self._storage, self._home).write(self._marker, None)
         self._marker.unlink(missing_ok=True)
 
     def ask(self, node: str) -> Any:
         """Sends the question to a node, by Ray's id; `answer` takes what this gives."""
-        if not self._marker.exists():
-            self._home.mkdir(parents=True, exist_ok=True)
-            with self._marker.open("w") as file:
-                file.write(self._content)
-                file.flush()
-                os.fsync(file.fileno())
+        if not self._written:
+            self._write()
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         question = ray.remote(missing).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
-        return question.remote(str(self._marker), self._content, self._inputs)
+        return question.remote(str(self._marker), self._content, self._inputs, self._storage)
+
+    def _write(self) -> None:
+        self._written = True
+        if self._storage:
+            Mirror(self._storage, self._home).write(self._marker, {"probe": self._content})
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        with self._marker.open("w") as file:
+            file.write(self._content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def answer(self, asked: Any) -> str | None:
         """What the node lacks, as the end of a sentence about it; empty: nothing.
@@ -60,6 +75,8 @@ class Probes:
         try:
             lacking = ray.get(asked)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, StorageError):
+                return f"cannot read the home: {error.cause}"
             return f"cannot run kdsweep: {error.cause!s}. Install the same version there."
         except ray.exceptions.RuntimeEnvSetupError as error:
             return f"cannot run kdsweep: {error}"
@@ -76,17 +93,23 @@ class Probes:
         return ""
 
 
-def missing(marker: str, content: str, inputs: Mapping[str, str]) -> list[str]:
-    """Names what this node does not see: ``home``, keys of `inputs`. Runs on the node."""
+def missing(marker: str, content: str, inputs: Mapping[str, str], storage: str = "") -> list[str]:
+    """Names what this node does not see: ``home``, keys of `inputs`. Runs on the node.
+
+    Raises:
+        StorageError: The remote storage cannot be read from here.
+    """
     until = time.monotonic() + _PATIENCE_S
-    while not _holds(Path(marker), content):
+    while not _holds(Path(marker), content, storage):
         if time.monotonic() > until:
             return ["home"]
         time.sleep(0.2)
     return [key for key, path in inputs.items() if not Path(path).expanduser().exists()]
 
 
-def _holds(path: Path, content: str) -> bool:
+def _holds(path: Path, content: str, storage: str) -> bool:
+    if storage:
+        return Mirror(storage, path.parent).read(path) == {"probe": content}
     try:
         return path.read_text() == content
     except OSError:

@@ -31,10 +31,20 @@ class Relay:
         pool: Handle of the pool's actor.
         first: Whether this is the worker that talks to the pool.
         share: Gives the first worker's value to all.
+        keep: Called by the first worker after an epoch, before it is told.
     """
 
-    def __init__(self, job: Job, pool: Any, *, first: bool, share: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        pool: Any,
+        *,
+        first: bool,
+        share: Callable[[Any], Any],
+        keep: Callable[[], None] = lambda: None,
+    ) -> None:
         self._job = job
+        self._keep = keep
         self._pool = pool
         self._first = first
         self._share = share
@@ -68,6 +78,7 @@ class Relay:
             if progress.stage == "train":
                 with Journal(self._path) as kept:
                     kept.append("epoch", **event)
+                self._keep()
             go_on = self._tell(progress.stage, event)
         go_on = bool(self._share(go_on))
         if progress.stage == "profile" and not go_on:

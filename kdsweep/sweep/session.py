@@ -16,6 +16,7 @@ from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection
 from kdsweep.sweep.admission import Admission
 from kdsweep.sweep.budget import Budget
+from kdsweep.sweep.copies import SweepCopies
 from kdsweep.sweep.interrupt import Interrupt, on_signals
 from kdsweep.sweep.jobs import ENGINE, Job
 from kdsweep.sweep.keep import prune
@@ -39,6 +40,7 @@ class Settings:
         retry_failed: Whether failed trials run again.
         execute: The function that trains a run, ``module:function``. Another than the engine's
             needs no data, and nothing is known of its students before training.
+        storage: URI of the remote storage that `home` stands for; empty: there is none.
     """
 
     home: Path
@@ -47,6 +49,7 @@ class Settings:
     trials: int = 0
     retry_failed: bool = False
     execute: str = ENGINE
+    storage: str = ""
 
     @property
     def trains(self) -> bool:
@@ -75,16 +78,24 @@ class Session:
         ledger: Its open record.
         changed: Called in the driver's thread after every change.
         note: Shows one line to the user.
+        copies: Copies of the sweep in remote storage, where its home is there.
     """
 
     def __init__(
-        self, spec: SweepSpec, settings: Settings, ledger: Ledger, changed: Changed, note: Note
+        self,
+        spec: SweepSpec,
+        settings: Settings,
+        ledger: Ledger,
+        changed: Changed,
+        note: Note,
+        copies: SweepCopies | None = None,
     ) -> None:
         self._spec = spec
         self._settings = settings
         self._ledger = ledger
         self._changed = changed
         self._note = note
+        self._copies = copies
 
     def run(self, interrupt: Interrupt) -> End:
         """Runs until nothing is left to do, or until it is interrupted.
@@ -129,7 +140,7 @@ class Session:
         from kdsweep.sweep.probe import Probes
 
         inputs = inputs_of(self._spec.run) if self._settings.trains else {}
-        with Probes(self._settings.home, inputs) as probes:
+        with Probes(self._settings.home, inputs, storage=self._settings.storage) as probes:
             yield Nodes(need, probes, self._note)
 
     @contextlib.contextmanager
@@ -151,7 +162,7 @@ class Session:
             view,
             pool,
             nodes,
-            self._settings.folder / "ray",
+            self._ray_storage,
             concurrent=self._concurrent,
             isolated=self._spec.resources.isolation == "trial",
             stays=stays,
@@ -257,25 +268,38 @@ class Session:
 
     def _job(self, plan: Plan, layout: Layout, rungs: tuple[int, ...]) -> Job:
         home, teacher = self._settings.home, plan.kind == "teacher"
+        trained = self._spec.run.teacher is not None and self._spec.run.teacher.train is not None
+        teachers = teacher_dir(self._spec.run, home) if trained else None
         return Job(
             trial=plan.trial,
             spec=plan.spec,
             home=str(home),
-            run_dir=str(teacher_dir(self._spec.run, home) if teacher else self._runs / plan.trial),
+            run_dir=str(teachers if teacher else self._runs / plan.trial),
             device="cuda" if layout.need.gpus else "cpu",
             threads=layout.threads,
             execute=self._settings.execute,
             rungs=rungs if plan.kind == "search" else (),
+            storage=self._settings.storage,
+            needs=(str(teachers),) if teachers is not None and not teacher else (),
         )
 
     def _after_change(self, plan: Plan) -> None:
         if self._ledger.record.trials[plan.trial].ended:
             prune(self._spec, self._ledger.record, self._runs)
+            if self._copies is not None:
+                self._copies.thin(self._spec, self._ledger.record)
         self._changed(self._ledger.record)
 
     @property
     def _concurrent(self) -> int | None:
         return self._spec.resources.concurrent
+
+    @property
+    def _ray_storage(self) -> str:
+        """Where Ray Train keeps its own few files, seen by all nodes."""
+        if self._settings.storage:
+            return f"{self._settings.storage}/sweeps/{self._spec.name}/ray"
+        return str(self._settings.folder / "ray")
 
     @property
     def _runs(self) -> Path:

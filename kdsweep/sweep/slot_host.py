@@ -4,7 +4,6 @@
 in a thread of it. It is not the driver's: what a cluster's end interrupts must not end the driver.
 """
 
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -36,11 +35,11 @@ class SlotHost:
     Args:
         layout: What each slot needs.
         pool: Handle of the pool's actor.
-        storage: Folder for Ray Train's own files.
+        storage: Folder or URI for Ray Train's own files.
         isolated: Give every job processes of its own, a new `TorchTrainer` each time.
     """
 
-    def __init__(self, layout: Layout, pool: Any, storage: Path, isolated: bool) -> None:
+    def __init__(self, layout: Layout, pool: Any, storage: str, isolated: bool) -> None:
         self._layout = layout
         self._pool = pool
         self._storage = storage
@@ -79,7 +78,7 @@ class SlotHost:
             ),
             run_config=ray.train.RunConfig(
                 name=name,
-                storage_path=str(self._storage),
+                storage_path=self._storage,
                 callbacks=[_Deaths(name, self._pool)],
                 # The pool bounds how often one job may kill its worker; the slot itself lives on.
                 failure_config=ray.train.FailureConfig(max_failures=-1),

@@ -7,7 +7,6 @@ where some joined, slots are added; where some left, jobs move and surplus slots
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,7 +36,7 @@ class Slots:
         view: The nodes that this is true of.
         pool: Handle of the pool's actor.
         nodes: The cluster's nodes.
-        storage: Folder for Ray Train's own files.
+        storage: Folder or URI for Ray Train's own files.
         concurrent: Upper limit of trials at once.
         isolated: Give every job processes of its own.
         stays: Whether this process stays connected to Ray afterwards.
@@ -51,7 +50,7 @@ class Slots:
         view: View,
         pool: Any,
         nodes: Nodes,
-        storage: Path,
+        storage: str,
         *,
         concurrent: int | None = None,
         isolated: bool = False,

@@ -9,8 +9,9 @@ from typing import Any
 from kdsweep.sweep.journal import Event
 from kdsweep.tracking import SweepInfo, Tracker, TrialInfo
 
-_STUDENT = ("student.safetensors", "student.json", "adapters.safetensors")
-_OTHERS = ("error.txt",)
+STUDENT = ("student.safetensors", "student.json", "adapters.safetensors")
+OTHERS = ("error.txt",)
+"""Files of a run that a tracker gets, if they are there."""
 
 
 class Scribe:
@@ -99,10 +100,10 @@ def _artifacts(event: Event) -> dict[str, Path]:
     if event["state"] not in ("finished", "failed") or not event.get("run_dir"):
         return {}
     run_dir = Path(event["run_dir"])
-    wanted = {f"student/{name}": run_dir / name for name in _STUDENT}
+    wanted = {f"student/{name}": run_dir / name for name in STUDENT}
     if not wanted["student/student.safetensors"].is_file():
         wanted = {}
-    wanted |= {name: run_dir / name for name in _OTHERS}
+    wanted |= {name: run_dir / name for name in OTHERS}
     return {name: path for name, path in wanted.items() if path.is_file()}
 
 

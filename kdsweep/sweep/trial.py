@@ -55,6 +55,10 @@ class TrialDriver(tune.Trainable):
             self._seen += len(updates)
             if closed and outcome is None:
                 outcome = Outcome("lost", "the sweep ends")
+            if outcome is not None and self._job.storage:
+                from kdsweep.sweep.copies import fetch_results  # brings torch
+
+                outcome = fetch_results(self._job, outcome)
             if updates or outcome is not None:
                 return _result(updates, outcome)
 

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,15 +16,18 @@ from kdsweep.engine import files
 from kdsweep.errors import SweepError, did_you_mean
 from kdsweep.spec.load import load_sweep
 from kdsweep.spec.sweep import NAME_PATTERN, SweepSpec
+from kdsweep.sweep.copies import RECORD, SweepCopies
 from kdsweep.sweep.display import Display, make_display
 from kdsweep.sweep.interrupt import Interrupt, on_signals
 from kdsweep.sweep.jobs import ENGINE
+from kdsweep.sweep.lease import leased
 from kdsweep.sweep.ledger import Ledger, Record
 from kdsweep.sweep.lock import SweepLock
+from kdsweep.sweep.mirror import Mirror, home_of
 from kdsweep.sweep.publisher import Publisher, unsent
 from kdsweep.sweep.session import End, Session, Settings
 from kdsweep.sweep.summary import summarise
-from kdsweep.tracking import connect, default_home
+from kdsweep.tracking import connect
 
 JOURNAL = "journal.jsonl"
 _SPEC = "sweep.json"
@@ -66,7 +69,8 @@ def launch(
     Args:
         sweep: A sweep file or a sweep.
         overrides: ``key=value``, applied to the file.
-        home: Folder of everything that kdsweep writes; default $KDSWEEP_HOME, ./kdsweep_runs.
+        home: Folder of everything that kdsweep writes, or a URI of remote storage such as
+            ``s3://bucket/kdsweep``; default $KDSWEEP_HOME, ./kdsweep_runs.
         tracking_uri: MLflow store or server; default: the sweep file's, else SQLite in `home`.
         address: Ray cluster to run on; default: this machine.
         quiet: Print nothing.
@@ -81,7 +85,7 @@ def launch(
     spec = sweep if isinstance(sweep, SweepSpec) else load_sweep(sweep, overrides)
     text = "" if isinstance(sweep, SweepSpec) else Path(sweep).read_text(encoding="utf-8")
     settings = _settings(spec.name, home, address, spec.trials, execute)
-    with SweepLock(settings.folder):
+    with SweepLock(settings.folder), claimed(settings) as mirror:
         record = Record.read(settings.folder / JOURNAL)
         if not record.trials:  # it ended before it began: no data, no GPU, ...
             _forget(settings.folder)
@@ -94,7 +98,7 @@ def launch(
         files.write_json(settings.folder / _SPEC, spec.to_dict())
         if text:
             (settings.folder / _FILE).write_text(text, encoding="utf-8")
-        return _run(spec, settings, tracking_uri, quiet, resumed=False)
+        return _run(spec, settings, mirror, tracking_uri, quiet, resumed=False)
 
 
 def resume(
@@ -126,16 +130,18 @@ def resume(
         SweepError: There is no such sweep, it runs, or nothing is left to do.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise SweepError(_unknown(name, default_home(home)))
+        raise SweepError(_unknown(name, home_of(home)[0]))
     settings = _settings(name, home, address, 0, execute)
     path = settings.folder / _SPEC
+    if settings.storage:
+        Mirror(settings.storage, settings.home).pull(settings.folder, only=RECORD)
     if not path.is_file():
         raise SweepError(_unknown(name, settings.home))
     try:
         spec = SweepSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise SweepError(f"{path} is damaged ({error}). Launch the sweep file again.") from None
-    with SweepLock(settings.folder):
+    with SweepLock(settings.folder), claimed(settings) as mirror:
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
         if record.state == "finished" and not more and not retry:
@@ -146,7 +152,7 @@ def resume(
                 "trials, or --retry failed to run failed ones again."
             )
         settings = _settings(name, home, address, asked + more, execute, retry == "failed")
-        return _run(spec, settings, tracking_uri, quiet, resumed=record.started)
+        return _run(spec, settings, mirror, tracking_uri, quiet, resumed=record.started)
 
 
 def _settings(
@@ -157,7 +163,7 @@ def _settings(
     execute: str,
     retry_failed: bool = False,
 ) -> Settings:
-    root = default_home(home)
+    root, storage = home_of(home)
     return Settings(
         home=root,
         folder=root / "sweeps" / name,
@@ -165,21 +171,47 @@ def _settings(
         trials=trials,
         retry_failed=retry_failed,
         execute=execute,
+        storage=storage,
     )
 
 
+@contextlib.contextmanager
+def claimed(settings: Settings) -> Iterator[Mirror | None]:
+    """Holds a sweep in remote storage and brings its record here; None where there is no storage.
+
+    Raises:
+        SweepError: It runs elsewhere.
+        StorageError: The storage does not answer.
+    """
+    if not settings.storage:
+        yield None
+        return
+    mirror = Mirror(settings.storage, settings.home)
+    with leased(mirror, settings.folder):
+        mirror.pull(settings.folder, only=RECORD)
+        yield mirror
+
+
 def _run(
-    spec: SweepSpec, settings: Settings, tracking_uri: str | None, quiet: bool, *, resumed: bool
+    spec: SweepSpec,
+    settings: Settings,
+    mirror: Mirror | None,
+    tracking_uri: str | None,
+    quiet: bool,
+    *,
+    resumed: bool,
 ) -> Finished:
     """One session between its first and its last event."""
     folder = settings.folder
     interrupt = Interrupt()
-    uri = tracking_uri or (spec.tracking.uri if spec.tracking else None)
+    uri = _tracking(spec, settings, tracking_uri)
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    copies = SweepCopies(mirror, folder, display.note) if mirror else None
+    after = copies.after if copies else lambda _: None
     publisher = Publisher(
         spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note
     )
-    with on_signals(interrupt), Ledger.open(folder / JOURNAL) as ledger, publisher, display:
+    with on_signals(interrupt), Ledger.open(folder / JOURNAL, after) as ledger, publisher, display:
         ledger.write(
             "sweep_started",
             sweep=spec.name,
@@ -190,13 +222,14 @@ def _run(
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        end = _session(spec, settings, ledger, display, interrupt)
+        end = _session(spec, settings, ledger, display, interrupt, copies)
         stopped = end.state == "interrupted"  # somebody waits for the process to end
         if not stopped:
             ledger.write("summary", **asdict(summarise(spec.name, folder)))
         ledger.write("sweep_ended", state=end.state, reason=end.reason)
         display.close()
         publisher.finish(timeout_s=5.0 if stopped else 60.0)
+        after("sweep_ended")  # how much the tracker has got by now
         display.summary(spec.name, folder, ledger.record, end.state, end.reason)
     return Finished(spec.name, end.state, end.reason, folder, ledger.record)
 
@@ -206,7 +239,7 @@ def _send(
 ) -> Finished:
     """Sends what the tracker of a finished sweep has not got; nothing runs."""
     folder = settings.folder
-    uri = tracking_uri or (spec.tracking.uri if spec.tracking else None)
+    uri = _tracking(spec, settings, tracking_uri)
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
     waiting = unsent(folder)
     with Publisher(
@@ -219,11 +252,33 @@ def _send(
     return Finished(spec.name, "finished", "", folder, record)
 
 
+def _tracking(spec: SweepSpec, settings: Settings, asked: str | None) -> str | None:
+    """Where results are tracked; None: in the home folder's own database.
+
+    Raises:
+        SweepError: The home is remote storage, where no database and no artifacts can live.
+    """
+    uri = asked or (spec.tracking.uri if spec.tracking else None)
+    if settings.storage and not (uri or "").startswith(("http://", "https://")):
+        raise SweepError(
+            f"home {settings.storage} is remote storage, which cannot hold MLflow's database and "
+            f"files; tracking is {uri or 'not set'}. Give the address of an MLflow server: "
+            "--tracking-uri http://HOST:5000"
+        )
+    return uri
+
+
 def _session(
-    spec: SweepSpec, settings: Settings, ledger: Ledger, display: Display, interrupt: Interrupt
+    spec: SweepSpec,
+    settings: Settings,
+    ledger: Ledger,
+    display: Display,
+    interrupt: Interrupt,
+    copies: SweepCopies | None,
 ) -> End:
+    session = Session(spec, settings, ledger, display.update, display.note, copies)
     try:
-        return Session(spec, settings, ledger, display.update, display.note).run(interrupt)
+        return session.run(interrupt)
     except BaseException as error:  # recorded, not swallowed
         now = isinstance(error, KeyboardInterrupt)
         reason = "stopped at once" if now else f"{type(error).__name__}: {error}"

@@ -20,7 +20,8 @@ import torch.distributed as dist
 
 from kdsweep.engine import files
 from kdsweep.engine.place import Place
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, StorageError
+from kdsweep.sweep.copies import RunCopies
 from kdsweep.sweep.jobs import Group, Job, Outcome, resolve
 from kdsweep.sweep.journal import jsonable
 from kdsweep.sweep.relay import Relay, Withdrawn
@@ -113,15 +114,18 @@ def _take(slot: SlotConfig, known: Group) -> tuple[Job | None, bool]:
 
 def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     """Runs a job; whatever it raises becomes its outcome (the trial boundary)."""
-    relay = Relay(job, slot.pool, first=group.first, share=group.share)
+    copies = RunCopies(job, first=group.first)
+    relay = Relay(job, slot.pool, first=group.first, share=group.share, keep=copies.send)
     if job.threads:
         torch.set_num_threads(job.threads)
     place = Place(Path(job.home), Path(job.run_dir), job.device, job.threads)
     try:
+        copies.fetch()
         if not relay.replay():
             return Outcome("stopped")
         result = resolve(job.execute)(job.spec, place, relay)
         metrics = dict(jsonable(result.metrics))
+        copies.send()
         return Outcome(result.state, epoch=result.epoch, metrics=metrics)
     except Withdrawn:
         return Outcome("stopped", epoch=relay.epoch)
@@ -131,7 +135,8 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
 
 def _ended_by(error: Exception, epoch: int, run_dir: Path | None) -> Outcome:
     """What an error says of its job; `run_dir` takes the trace of one that nobody expects."""
-    if files.is_disk_full(error):  # the next trial would fail as well: the sweep stops and waits
+    # The next trial would fail as well: the sweep stops and waits.
+    if files.is_disk_full(error) or isinstance(error, StorageError):
         return Outcome("lost", _first_line(error), epoch)
     if isinstance(error, KdsweepError):
         return Outcome("failed", str(error), epoch)

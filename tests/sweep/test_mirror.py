@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsweep.errors import ResourceError
-from kdsweep.sweep.mirror import Mirror, is_uri, scratch
+from kdsweep.errors import StorageError
+from kdsweep.sweep.mirror import Mirror, home_of, is_uri, scratch
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_an_interrupted_push_leaves_the_copy_of_the_last_whole_one(nodes, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(type(one._storage), call, fails)
-        with pytest.raises(ResourceError, match=r"does not answer for run: ConnectionError: no r"):
+        with pytest.raises(StorageError, match=r"does not answer for run: ConnectionError: no r"):
             one.push(one.root / "run")
     two.pull(two.root / "run")
     assert held(two.root / "run") == {"student": "1", "facts": "1"}
@@ -121,6 +121,16 @@ def test_parts_of_a_copy_can_be_fetched(nodes):
     assert held(two.root / "run") == {"student": "1"}
 
 
+def test_a_copy_can_be_thinned_without_the_folder(nodes, tmp_path):
+    one, two = nodes
+    fill(one.root / "run", student="1", checkpoint__state="large")
+    one.push(one.root / "run")
+    two.thin(two.root / "run", drop=lambda name: name.startswith("checkpoint/"))
+    two.pull(two.root / "run")
+    assert held(two.root / "run") == {"student": "1"}
+    assert len(list((tmp_path / "bucket" / "run" / "content").iterdir())) == 1
+
+
 def test_notes_beside_the_copies_are_written_read_and_removed(nodes):
     one, two = nodes
     assert two.read(two.root / "sweep" / "lease.json") is None
@@ -136,7 +146,7 @@ def test_damaged_content_is_named(nodes, tmp_path):
     fill(one.root / "run", log="1")
     one.push(one.root / "run")
     next((tmp_path / "bucket" / "run" / "content").iterdir()).write_text("2")
-    with pytest.raises(ResourceError, match=r"-log is damaged"):
+    with pytest.raises(StorageError, match=r"-log is damaged"):
         two.pull(two.root / "run")
     assert held(two.root / "run") == {}
 
@@ -147,17 +157,17 @@ def test_a_foreign_list_cannot_write_outside_its_folder(tmp_path_factory, name):
     (bucket / "run").mkdir()
     (bucket / "run" / "files.json").write_text(json.dumps({"files": {name: "00"}}))
     mirror = Mirror(f"file://{bucket}", bucket / "root")
-    with pytest.raises(ResourceError, match="outside its folder"):
+    with pytest.raises(StorageError, match="outside its folder"):
         mirror.pull(bucket / "root" / "run")
 
 
 def test_storage_whose_library_is_missing_says_which(tmp_path):
-    with pytest.raises(ResourceError, match=r"home gs://b/x cannot be used here: .*gcsfs"):
+    with pytest.raises(StorageError, match=r"home gs://b/x cannot be used here: .*gcsfs"):
         Mirror("gs://b/x", tmp_path)
 
 
 def test_unknown_kinds_of_storage_are_refused(tmp_path):
-    with pytest.raises(ResourceError, match="home nowhere://b is no place to store in"):
+    with pytest.raises(StorageError, match="home nowhere://b is no place to store in"):
         Mirror("nowhere://b", tmp_path)
 
 
@@ -167,3 +177,8 @@ def test_homes_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("KDSWEEP_SCRATCH", str(tmp_path))
     assert scratch("s3://a/b").parent == tmp_path
     assert scratch("s3://a/b") != scratch("s3://a/c")
+    assert home_of("s3://a/b/") == (scratch("s3://a/b"), "s3://a/b")
+    assert home_of(tmp_path) == (tmp_path, "")
+    monkeypatch.setenv("KDSWEEP_HOME", "s3://a/b")
+    assert home_of(None) == (scratch("s3://a/b"), "s3://a/b")
+    assert home_of(tmp_path) == (tmp_path, "")

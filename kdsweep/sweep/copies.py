@@ -1,0 +1,111 @@
+"""When the folders of a sweep go to remote storage, and when they come back; see `mirror`.
+
+Where the home is a folder that all nodes see, nothing here does anything.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from kdsweep.engine import files
+from kdsweep.errors import StorageError
+from kdsweep.spec.sweep import SweepSpec
+from kdsweep.sweep.jobs import Job, Outcome
+from kdsweep.sweep.keep import dropped
+from kdsweep.sweep.ledger import Record
+from kdsweep.sweep.mirror import Mirror
+from kdsweep.sweep.transcribe import OTHERS, STUDENT
+
+RECORD = ("journal.jsonl", "published.json", "sweep.json", "sweep.yaml")
+"""Files of a sweep's folder from which another machine goes on."""
+
+_SENT_AT = frozenset({"sweep_started", "trial_created", "trial_ended", "summary", "sweep_ended"})
+"""Events after which the record is sent. Epochs need not be: runs keep theirs themselves."""
+
+
+class RunCopies:
+    """A worker's side: the run's own folder, and the folders that it reads.
+
+    Args:
+        job: The run.
+        first: Whether this worker writes the run's folder.
+    """
+
+    def __init__(self, job: Job, *, first: bool) -> None:
+        self._job = job
+        self._first = first
+        self._mirror = Mirror(job.storage, Path(job.home)) if job.storage else None
+
+    def fetch(self) -> None:
+        """Brings what the run needs to this node.
+
+        Raises:
+            StorageError: The storage does not answer.
+        """
+        if self._mirror is None:
+            return
+        for folder in map(Path, self._job.needs):
+            with files.locked(folder.with_name(f"{folder.name}.lock")):  # once for all workers here
+                self._mirror.pull(folder)
+        if self._first:
+            self._mirror.pull(Path(self._job.run_dir))
+
+    def send(self) -> None:
+        """Sends the run's folder as it is now.
+
+        Raises:
+            StorageError: The storage does not answer.
+        """
+        if self._mirror is not None and self._first:
+            self._mirror.push(Path(self._job.run_dir))
+
+
+def fetch_results(job: Job, outcome: Outcome) -> Outcome:
+    """Brings what a run left for the tracker to the driver's node; `lost` where that fails."""
+    if outcome.state not in ("finished", "failed"):
+        return outcome
+    try:
+        Mirror(job.storage, Path(job.home)).pull(Path(job.run_dir), only=(*STUDENT, *OTHERS))
+    except StorageError as error:
+        return replace(outcome, state="lost", reason=str(error))
+    return outcome
+
+
+class SweepCopies:
+    """The driver's side: the sweep's record, and which runs keep their weights.
+
+    Args:
+        mirror: The storage.
+        folder: The sweep's folder.
+        note: Shows one line to the user.
+    """
+
+    def __init__(self, mirror: Mirror, folder: Path, note: Callable[[str], None]) -> None:
+        self._mirror = mirror
+        self._folder = folder
+        self._note = note
+        self._away = False
+        self._thinned: dict[str, bool] = {}
+
+    def after(self, event: str) -> None:
+        """Sends the record after an event that matters; a storage that is away stops nothing."""
+        if event in _SENT_AT:
+            self._try(partial(self._mirror.push, self._folder, only=RECORD))
+
+    def thin(self, spec: SweepSpec, record: Record) -> None:
+        """Removes from the storage what `keep.prune` removes here."""
+        for trial, drop in dropped(spec, record).items():
+            weights = drop("student.safetensors")
+            if self._thinned.get(trial) != weights:
+                self._thinned[trial] = weights
+                self._try(partial(self._mirror.thin, self._folder / "runs" / trial, drop))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+            self._away = False
+        except StorageError as error:
+            if not self._away:
+                self._note(f"The sweep goes on, and its record stays in {self._folder}: {error}")
+            self._away = True
