@@ -94,6 +94,8 @@ def connect(address: str | None, node: Node | None) -> None:
 
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # A full disk keeps Tune from saving a state that nobody reads: the journal says what matters.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         # Everybody who may look at the cluster can read these variables: no secret is among them.
