@@ -74,8 +74,9 @@ def serve(config: Mapping[str, Any]) -> None:
     """The train loop of a slot: takes jobs from the pool until that sends the workers away.
 
     Raises:
-        RuntimeError: A job failed in a group of several workers. They may be out of step then, so
-            Ray Train has to rebuild them; the job itself is recorded as failed before.
+        RuntimeError: A job failed in a group of several workers, and is recorded as failed. They
+            may be out of step then, so Ray Train has to rebuild them. Or another worker is gone:
+            then the job goes on in those that Ray Train makes next.
     """
     slot = SlotConfig(**config)
     group = _Group()
@@ -130,7 +131,22 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     except Withdrawn:
         return Outcome("stopped", epoch=relay.epoch)
     except Exception as error:  # the trial boundary: any error fails the trial, not the sweep
+        if group.world > 1 and is_lost_peer(error):
+            raise
         return _ended_by(error, relay.epoch, place.run_dir if group.first else None)
+
+
+def is_lost_peer(error: BaseException | None) -> bool:
+    """Whether an error says no more than that another worker does not answer.
+
+    Whatever befell that one, a dead node or an error of its own, is told of by others.
+    """
+    while error is not None:
+        # Gloo raises bare RuntimeErrors: only the text tells.
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _ended_by(error: Exception, epoch: int, run_dir: Path | None) -> Outcome:

@@ -1,0 +1,53 @@
+"""What a slot's workers do where one of them is gone."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kdsweep.sweep.worker import is_lost_peer
+
+PEER = """
+import os, sys
+from datetime import timedelta
+import torch.distributed as dist
+from kdsweep.sweep.worker import is_lost_peer
+
+rank, store = int(sys.argv[1]), dist.FileStore(sys.argv[2], 2)
+dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+dist.barrier()
+if rank == 1:
+    os._exit(0)
+try:
+    while True:
+        dist.broadcast_object_list([True], src=0)
+        dist.barrier()
+except Exception as error:
+    print(is_lost_peer(error), type(error).__name__)
+"""
+
+
+def test_a_worker_whose_peer_has_died_knows_it(tmp_path):
+    words = [sys.executable, "-c", PEER]
+    both = [
+        subprocess.Popen([*words, rank, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    told, _ = both[0].communicate(timeout=120)
+    both[1].communicate(timeout=120)
+    assert told.startswith("True ")
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), RuntimeError("CUDA error"), MemoryError()])
+def test_other_errors_are_the_worker_s_own(error):
+    assert not is_lost_peer(error)
+
+
+def test_an_error_that_follows_from_a_lost_peer_is_one():
+    try:
+        try:
+            raise RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+        except RuntimeError as first:
+            raise ValueError("while reducing gradients") from first
+    except ValueError as error:
+        assert is_lost_peer(error)
