@@ -128,15 +128,17 @@ def down(
         ),
     ],
 ) -> None:
-    """End a cluster; results stay where they are, and its sweeps can be resumed."""
+    """End a cluster; its sweeps are stopped first and can be resumed, results stay."""
     from kdsweep.cli.remote import say
-    from kdsweep.cluster import kuberay, up
+    from kdsweep.cluster import kubectl, up
     from kdsweep.cluster.kuberay import KubeRay
+    from kdsweep.cluster.launch import stop_all
     from kdsweep.cluster.load import load_cluster
 
     target = load_cluster(cluster)
+    stop_all(target, say)
     if isinstance(target, KubeRay):
-        kuberay.end(target, say)
+        kubectl.end(target, say)
     else:
         up.end(target, say)
     print(f"Cluster {target.name} is down. Results stay in {target.home}.")

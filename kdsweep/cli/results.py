@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from kdsweep.cli.app import HOME, Home, Name, TrackingUri, command
+from kdsweep.cli.app import HOME, ClusterFile, Home, Name, TrackingUri, command
 from kdsweep.errors import SpecError
 
 Where = Annotated[
@@ -131,19 +131,57 @@ def report(
     print(f"Wrote {write_report(sweep, out or Path(f'{name}.html'))}")
 
 
-@command("kdsweep ui", "kdsweep ui --port 5001 --home /data/kdsweep_runs")
+@command(
+    "kdsweep ui",
+    "kdsweep ui --port 5001 --home /data/kdsweep_runs",
+    "kdsweep ui --cluster cluster/onprem.yaml",
+    "kdsweep ui --host 0.0.0.0 --allowed-hosts 'gpu-box:*' --app-name basic-auth",
+)
 def ui(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    cluster: ClusterFile = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port on this machine.", show_default="5000")
+    ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback, others can see it.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            help="Address to listen on; other than loopback, others can see it.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            help="Names by which others may address it, such as 'gpu-box:*'; see MLflow.",
+            show_default=False,
+        ),
+    ] = None,
+    app_name: Annotated[
+        Literal["basic-auth"] | None,
+        typer.Option(help="Ask for user and password; see MLflow.", show_default=False),
+    ] = None,
     home: Home = HOME,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Serve the MLflow pages of a home folder until Ctrl-C."""
+    """Serve the MLflow pages of a home folder, or open those of a cluster, until Ctrl-C."""
+    if cluster is not None:
+        from kdsweep.cli.tunnel import open_pages
+
+        given = {"port": port, "host": host, "allowed-hosts": allowed_hosts, "app-name": app_name}
+        wrong = [f"--{name}" for name, value in given.items() if value is not None]
+        if wrong:
+            raise SpecError(
+                f"{', '.join(wrong)}: the MLflow of a cluster is started as its file says; with "
+                "--cluster, `kdsweep ui` only opens a tunnel to it."
+            )
+        open_pages(cluster)
+        return
     from kdsweep.tracking.server import server_command, server_environment
 
-    command = server_command(tracking_uri, home, host=host, port=port)
+    host, port = host or "127.0.0.1", port or 5000
+    command = server_command(
+        tracking_uri, home, host=host, port=port, allowed_hosts=allowed_hosts, app_name=app_name
+    )
     print(f"MLflow: http://{host}:{port}  (Ctrl-C ends it)", flush=True)
     os.execve(command[0], command, {**os.environ, **server_environment()})
 

@@ -175,18 +175,25 @@ def start(daemon: Daemon, cluster: str, extra: Mapping[str, str] = MappingProxyT
     )
 
 
+def inner(line: str) -> str:
+    """The shell that runs in the background for a line made by `start`."""
+    words = shlex.split(line)
+    return words[words.index("-c") + 1].partition("; ")[2]
+
+
 def stop(cluster: str, what: What) -> str:
     """One line of shell that ends a daemon and waits for its end; it may have ended before.
 
     A pid is believed only while its process carries the daemon's name in its environment: pids
     are used again.
     """
-    group = 'kill -KILL -- -"$k" 2>/dev/null || kill -KILL "$k" 2>/dev/null'
+    # Its children are of its process group: what outlives it for some seconds ends here too.
+    group = 'kill -KILL -- -"$k" 2>/dev/null'
     return (
         f"{_find(cluster, what)}; "
         f'if [ -n "$k" ]; then kill -TERM "$k"; '
         f'for i in $(seq 600); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
-        f'if kill -0 "$k" 2>/dev/null; then {group}; fi; fi; rm -f "$p"'
+        f'{group}; fi; rm -f "$p"'
     )
 
 

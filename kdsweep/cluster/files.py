@@ -54,6 +54,10 @@ class Faults:
         """Notes that a key is not known."""
         self.add(part, path, "is not known here", did_you_mean(str(path[-1]), valid))
 
+    def unknown_value(self, part: Part, path: Path, given: object, valid: Sequence[str]) -> None:
+        """Notes that a value is none of those that are known."""
+        self.add(part, path, f"is {given!r}", did_you_mean(str(given), valid))
+
     def refuse(self) -> None:
         """Ends here if anything is wrong.
 

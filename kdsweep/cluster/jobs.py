@@ -18,6 +18,7 @@ SWEEP = "kdsweep_sweep"
 
 Answer = Literal["up", "no token", "wrong token", "down"]
 
+_PACKAGING = "_private.runtime_env.packaging"
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 _WORDS = {
     "PENDING": "starting",
@@ -103,8 +104,8 @@ class Jobs:
     def __init__(self, link: Link) -> None:
         from ray.job_submission import JobSubmissionClient
 
-        for module in ("dashboard_sdk", "job.sdk"):
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
+        for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", _PACKAGING):
+            logging.getLogger(f"ray.{module}").setLevel(logging.ERROR)
         with _told(link), _undirected():
             self._client = JobSubmissionClient(link.url, headers=_headers(link))
         self._link = link

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from kdsweep.cluster import kuberay, up
+from kdsweep.cluster import kubectl, up
 from kdsweep.cluster.driver import Driver
 from kdsweep.cluster.jobs import Job, Jobs, Link, ask, refusal
 from kdsweep.cluster.kuberay import KubeRay
@@ -35,13 +35,15 @@ def reach(where: Where) -> Iterator[Link]:
             raise refusal(answer, link)
         yield link
         return
-    with kuberay.joined(where) if isinstance(where, KubeRay) else up.joined(where) as link:
-        if link is None:
+    way: AbstractContextManager[Link | None]
+    way = kubectl.joined(where) if isinstance(where, KubeRay) else up.joined(where)
+    with way as found:
+        if found is None:
             raise ResourceError(
                 f"cluster {where.name!r} is not up. `kdsweep launch SWEEP.yaml --cluster "
                 f"{where.path}` starts it."
             )
-        yield link
+        yield found
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _running(where: Where, say: Say) -> Iterator[Link]:
         with reach(where) as link:
             yield link
     elif isinstance(where, KubeRay):
-        with kuberay.running(where, say) as link:
+        with kubectl.running(where, say) as link:
             yield link
     else:
         with up.running(where, say) as link:
@@ -107,6 +109,8 @@ def report(job: Job, sweep: str, flag: str, say: Say) -> int:
         return 1
     say(f"Job {job.id} {job.words}.")
     if job.words == "finished":
+        if "--cluster" in flag:
+            say(f"Next:  kdsweep ui {flag}")
         return 0
     if job.exit_code is None and job.message and job.state == "FAILED":
         say(job.message.strip().splitlines()[-1])
@@ -114,6 +118,21 @@ def report(job: Job, sweep: str, flag: str, say: Say) -> int:
         return _REFUSED
     say(f"Next:  kdsweep resume {sweep} {flag}")
     return 130 if job.words == "stopped" else 1
+
+
+def stop_all(where: Cluster, say: Say) -> None:
+    """Stops the sweeps of a cluster that is about to end, so that they can be resumed."""
+    try:
+        with reach(where) as link:
+            jobs = Jobs(link)
+            running = [job for job in jobs.all() if not job.ended]
+            for job in running:
+                say(f"Stopping sweep {job.sweep} first: trials keep their last epoch.")
+                jobs.stop(job.id)
+            for job in running:
+                jobs.wait(job.id, timeout_s=90.0)
+    except ResourceError as error:  # what does not answer runs no sweep that could be asked
+        say(f"No sweep to stop: {error}")
 
 
 def flag_of(where: Where) -> str:

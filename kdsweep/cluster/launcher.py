@@ -17,6 +17,15 @@ from kdsweep.spec.sweep import NAME_PATTERN
 
 HERE = ("127.0.0.1", "localhost", "::1")
 _HEAD, _WORKER = "head_start_ray_commands", "worker_start_ray_commands"
+_TYPES = {
+    "array": "a list",
+    "object": "a mapping (key: value)",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "nothing",
+}
 _PORTS = {"ray": ("--dashboard-port", 8265), "mlflow": ("--port", 5000)}
 
 
@@ -229,8 +238,8 @@ def _check_schema(part: Part, faults: Faults) -> None:
             faults.add(part, (*path, missing[0]), "is missing")
         elif error.validator == "type":
             kinds = error.validator_value
-            kind = kinds if isinstance(kinds, str) else " or ".join(kinds)
-            faults.add(part, path, f"must be of type {kind}, not {error.instance!r}")
+            words = [_TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+            faults.add(part, path, f"must be {' or '.join(words)}, not {error.instance!r}")
         else:
             faults.add(part, path, error.message)
 

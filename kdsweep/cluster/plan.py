@@ -1,8 +1,10 @@
 """What `--dry-run` shows: every command, file and variable that a launch would send; no secrets."""
 
 import re
+import shlex
 from collections.abc import Iterator
 
+from kdsweep.cluster import daemons
 from kdsweep.cluster.driver import Driver
 from kdsweep.cluster.kuberay import KubeRay
 from kdsweep.cluster.launcher import prepare
@@ -44,7 +46,7 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
     yield f"  MLflow        {cluster.tracking_uri or 'a database in the results folder'}"
     if isinstance(cluster, KubeRay):
         yield "  Joined if it is up, else started by:"
-        yield from (f"    {line}" for line in cluster.start_commands())
+        yield from (f"    {shlex.join(command)}" for command in cluster.start_commands())
         return
     token = token_file(cluster.name)
     yield f"  Token         {token} ({'there' if token.is_file() else 'to be made, random'})"
@@ -53,8 +55,8 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
     for remote, here in (config.get("file_mounts") or {}).items():
         yield f"    copied to every node: {here} -> {remote}"
     for key, words in _COMMANDS.items():
-        for line in config.get(key) or ():
-            yield f"    {words}: {line.strip()}"
+        for written, line in zip(cluster.config.get(key) or (), config.get(key) or (), strict=True):
+            yield f"    {words}: {_calm(written, line)}"
     for name, node in (config.get("available_node_types") or {}).items():
         fewest, most = node.get("min_workers", 0), node.get("max_workers", config["max_workers"])
         if name != config.get("head_node_type"):
@@ -69,6 +71,14 @@ _COMMANDS = {
     "head_start_ray_commands": "head",
     "worker_start_ray_commands": "workers",
 }
+
+
+def _calm(written: str, prepared: str) -> str:
+    """A command; of one that stays, what is run in the background and where it is noted."""
+    daemon = daemons.parse(written)
+    if daemon is None:
+        return prepared.strip()
+    return f"{daemons.inner(prepared)}  [background; an earlier {daemon.what} of it ends first]"
 
 
 def _job(driver: Driver, python: str) -> Iterator[str]:

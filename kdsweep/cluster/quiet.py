@@ -1,6 +1,7 @@
 """Keeps what Ray's launcher prints off the terminal."""
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
@@ -9,5 +10,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 def quietly() -> Iterator[io.StringIO]:
     """Gathers what is printed within the context."""
     said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
-        yield said
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            yield said
+    finally:
+        logging.disable(before)

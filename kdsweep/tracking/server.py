@@ -7,7 +7,13 @@ from kdsweep.tracking.base import default_home
 
 
 def server_command(
-    uri: str | None, home: Path | str | None = None, *, host: str = "127.0.0.1", port: int = 5000
+    uri: str | None,
+    home: Path | str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    allowed_hosts: str | None = None,
+    app_name: str | None = None,
 ) -> list[str]:
     """The command that serves the pages of a store, artifacts included.
 
@@ -16,6 +22,8 @@ def server_command(
         home: Folder of all that kdsweep writes; its `artifacts` are served.
         host: Address to listen on.
         port: Port to listen on.
+        allowed_hosts: Names by which others may address it; None: loopback and private addresses.
+        app_name: ``basic-auth`` asks for user and password.
     """
     folder = default_home(home).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,6 +32,8 @@ def server_command(
         *["--backend-store-uri", uri or f"sqlite:///{folder / 'mlflow.db'}"],
         *["--artifacts-destination", str(folder / "artifacts")],
         *["--host", host, "--port", str(port), "--workers", "1"],
+        *(["--allowed-hosts", allowed_hosts] if allowed_hosts else []),
+        *(["--app-name", app_name] if app_name else []),
     ]
 
 

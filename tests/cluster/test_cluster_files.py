@@ -1,0 +1,165 @@
+"""Cluster files: the shipped ones, their kinds, and what is said of wrong ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kdsweep.cluster.kuberay import KubeRay
+from kdsweep.cluster.launcher import Launcher
+from kdsweep.cluster.load import load_cluster
+from kdsweep.errors import SpecError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "cluster").glob("*.yaml"))
+LAUNCHERS = [path for path in SHIPPED if path.stem != "kuberay"]
+
+
+def shipped(name: str) -> str:
+    return (ROOT / "cluster" / f"{name}.yaml").read_text()
+
+
+def refusal_of(folder: Path, text: str) -> str:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_cluster(path)
+    return str(caught.value).replace(str(folder), "")
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_file_is_valid_and_says_where_results_are(path):
+    cluster = load_cluster(path)
+    assert cluster.home
+    assert cluster.home.endswith(("/kdsweep", "/kdsweep_runs"))
+    assert cluster.tracking_uri.endswith(":5000")
+
+
+def test_there_is_a_file_for_each_place():
+    assert {path.stem for path in SHIPPED} == {"local", "onprem", "aws", "gcp", "kuberay"}
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_no_shipped_file_ends_the_ray_of_others(path):
+    commands = yaml.safe_load(path.read_text())["head_start_ray_commands"]
+    assert not [line for line in commands if "ray stop" in line]
+
+
+@pytest.mark.parametrize("name", ["onprem.yaml", "aws.yaml", "gcp.yaml", "Dockerfile"])
+def test_nodes_install_what_kdsweep_depends_on(name):
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [text.partition(";")[0].strip() for text in project["dependencies"]]
+    asked = [text for text in asked if not text.startswith(("ray[", "spconv-cu126"))]
+    installed = re.findall(r'"([^"\s]+)"', (ROOT / "cluster" / name).read_text())
+    assert [text for text in asked if text not in installed] == []
+    if name != "Dockerfile":  # there it is the image's own
+        assert "ray[default,tune,train]==2.60.0" in installed
+
+
+def test_the_kind_follows_from_what_a_file_holds_not_from_its_name(tmp_path):
+    for source, kind in (("kuberay", KubeRay), ("local", Launcher), ("aws", Launcher)):
+        path = tmp_path / "anything.yaml"
+        path.write_text(shipped(source))
+        assert isinstance(load_cluster(path), kind)
+    path.write_text(shipped("local"))
+    assert load_cluster(path).is_here
+    path.write_text(shipped("onprem"))
+    assert not load_cluster(path).is_here
+
+
+def test_a_sweep_file_is_told_apart(tmp_path):
+    message = refusal_of(tmp_path, (ROOT / "search_spaces" / "digits.yaml").read_text())
+    assert "is a sweep file" in message
+    assert "kdsweep launch /c.yaml --cluster" in message
+
+
+def test_a_file_of_another_kind_is_told_what_would_be_right(tmp_path):
+    message = refusal_of(tmp_path, "services: {}\nversion: 3\n")
+    assert "services, version" in message
+    assert "cluster_name and provider" in message
+    assert "apiVersion and kind" in message
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    (tmp_path / "onprem.yaml").write_text("")
+    with pytest.raises(SpecError, match=r"onprm.yaml.*\n.*Did you mean onprem.yaml"):
+        load_cluster(tmp_path / "onprm.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("onprem", "setup_commands:", "setup_comands:", "Did you mean setup_commands?"),
+        ("onprem", "  ssh_user:", "  ssh_usr:", "Did you mean ssh_user?"),
+        (
+            "onprem",
+            "  worker_ips: [10.0.0.11, 10.0.0.12]",
+            "  worker_ips: 10.0.0.11",
+            "must be a list",
+        ),
+        ("onprem", "cluster_name: onprem", "cluster_name: ../up", "is no name"),
+        ("onprem", "  head_ip: 10.0.0.10", "  head_ip: 127.0.0.1", "loopback"),
+        ("aws", "    max_workers: 8\n", "    max_workers: many\n", "must be a whole number"),
+        ("aws", "    min_workers: 0", "    min_workrs: 0", "Did you mean min_workers?"),
+        ("kuberay", "kind: RayCluster", "kind: RayClutser", "Did you mean RayCluster?"),
+        (
+            "kuberay",
+            "  enableInTreeAutoscaling:",
+            "  enableInTreeAutoscale:",
+            "Did you mean enableI",
+        ),
+        ("kuberay", '      num-cpus: "0"', "      num-cpus: 0", 'Write: num-cpus: "0"'),
+        ("kuberay", "    - groupName: gpu", "    - groupNme: gpu", "Did you mean groupName?"),
+    ],
+)
+def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told):
+    text = shipped(name).replace(old, new, 1)
+    message = refusal_of(tmp_path, text)
+    assert told in message
+    number = int(re.search(r"c\.yaml:(\d+)", message)[1])
+    assert number == line_of(text, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("onprem", "KDSWEEP_HOME=/shared/", "KDSWEEP_HOME=shared/", "no absolute path"),
+        ("onprem", "KDSWEEP_HOME=", "KDSWEEP_HOM=", "set KDSWEEP_HOME"),
+        ("onprem", "ray start --head", "ray start", "without --head"),
+        ("onprem", "--dashboard-port=8265", "--dashboard-port=82650", "no port"),
+        ("onprem", "bin/ray start --head", "bin/ray stop --head", "ends every Ray"),
+        ("onprem", "--address=$RAY_HEAD_IP:6379", "--address=x && echo up", "must be the last"),
+        ("onprem", "http://127.0.0.1:5000", "sqlite:///runs.db", "is a relative path"),
+        ("kuberay", "authOptions: {mode: token}", "authOptions: {}", "mode: token"),
+        ("kuberay", "value: /shared/kdsweep}", "value: kdsweep}", "absolute path"),
+        ("kuberay", "value: /shared/kdsweep}", "value: /home/ray}", "mounts nothing"),
+        ("kuberay", "restartPolicy: Never", "restartPolicy: Always", "must be Never"),
+        ("kuberay", "kind: RayCluster", "kind: RayJob", "kdsweep submits the job itself"),
+        ("aws", "head_node_type: head", "head_node_type: heed", "head_node_type"),
+    ],
+)
+def test_what_kdsweep_relies_on_is_checked_before_anything_is_touched(
+    tmp_path, name, old, new, told
+):
+    message = refusal_of(tmp_path, shipped(name).replace(old, new, 1))
+    assert re.search(r"c\.yaml:\d+: ", message)
+    assert told in message
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    text = shipped("onprem").replace("setup_commands:", "setup_comands:", 1)
+    message = refusal_of(tmp_path, text.replace("ssh_user:", "ssh_usr:", 1))
+    assert message.startswith("2 faults in /c.yaml\n")
+
+
+def test_kuberay_finds_the_mlflow_that_its_head_reports_to(tmp_path):
+    assert load_cluster(ROOT / "cluster" / "kuberay.yaml").mlflow == ("kdsweep-mlflow", 5000)
+    path = tmp_path / "c.yaml"
+    path.write_text(shipped("kuberay").replace("//kdsweep-mlflow:5000", "//mlflow.corp:5000"))
+    assert load_cluster(path).mlflow is None
