@@ -185,7 +185,7 @@ class Session:
 
         from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
         from kdsweep.sweep.search import SweepSearcher, make_config
-        from kdsweep.sweep.trial import TrialDriver, beside_the_driver
+        from kdsweep.sweep.trial import TrialDriver, beside_the_driver, withhold_keys
 
         layout: Layout = slots.layout
         planner = self._planner(layout)
@@ -211,6 +211,7 @@ class Session:
             health=slots.check,
             interrupt=interrupt,
         )
+        withhold_keys()
         storage = self._settings.folder / "ray"
         tune.Tuner(
             tune.with_resources(TrialDriver, beside_the_driver()),

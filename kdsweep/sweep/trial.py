@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import ray.exceptions
 from ray import tune
+from ray.tune.execution import class_cache
 
 from kdsweep.sweep.jobs import Job, Outcome, Update
 
@@ -61,6 +62,16 @@ class TrialDriver(tune.Trainable):
                 outcome = fetch_results(self._job, outcome)
             if updates or outcome is not None:
                 return _result(updates, outcome)
+
+
+def withhold_keys() -> None:
+    """Keeps Tune from copying the user's cloud keys into the environment that it asks Ray for.
+
+    Ray writes those environments to its logs and shows them on its dashboard. These actors read no
+    storage, and what a machine has in its own environment they inherit anyway.
+    """
+    keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(keys)
 
 
 def beside_the_driver() -> tune.PlacementGroupFactory:
