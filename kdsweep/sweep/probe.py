@@ -87,6 +87,8 @@ class Probes:
                 f"does not see the home folder {self._home} (or another folder of that name). Put "
                 "it where all nodes mount the same storage: --home FOLDER."
             )
+        if "write" in lacking:
+            return f"may not write to the home folder {self._home}. Change its owner or its mode."
         if lacking:
             paths = " and ".join(f"{self._inputs[key]} ({key})" for key in lacking)
             return f"does not see {paths}. Put it there, or where all nodes mount the same storage."
@@ -94,7 +96,7 @@ class Probes:
 
 
 def missing(marker: str, content: str, inputs: Mapping[str, str], storage: str = "") -> list[str]:
-    """Names what this node does not see: ``home``, keys of `inputs`. Runs on the node.
+    """Names what this node lacks: ``home``, ``write`` to it, keys of `inputs`. Runs on the node.
 
     Raises:
         StorageError: The remote storage cannot be read from here.
@@ -104,6 +106,8 @@ def missing(marker: str, content: str, inputs: Mapping[str, str], storage: str =
         if time.monotonic() > until:
             return ["home"]
         time.sleep(0.2)
+    if not storage and not os.access(Path(marker).parent, os.W_OK | os.X_OK):
+        return ["write"]
     return [key for key, path in inputs.items() if not Path(path).expanduser().exists()]
 
 

@@ -119,7 +119,10 @@ class Slots:
         Slots that wait for room are not waited for. Where this process stays connected to Ray,
         everything that is left of them is removed.
         """
-        up = ray.get(self._pool.slots.remote())
+        try:
+            up = ray.get(self._pool.slots.remote())
+        except ray.exceptions.RayError:  # the pool is gone, and nobody ends by itself then
+            up = {}
         ending = [call for call, (name, _) in self._running.items() if name in up]
         if ending:
             ray.wait(ending, num_returns=len(ending), timeout=timeout_s)
