@@ -30,8 +30,11 @@ Overrides = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Name of the sweep.", show_default=False)]
 Home = Annotated[
-    Path,
-    typer.Option(help="Folder of results, synthetic data and caches.", envvar="KDSWEEP_HOME"),
+    str,
+    typer.Option(
+        help="Folder of results, synthetic data and caches, or storage such as s3://bucket/runs.",
+        envvar="KDSWEEP_HOME",
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
@@ -54,7 +57,7 @@ Address = Annotated[
         show_default=False,
     ),
 ]
-HOME = Path("kdsweep_runs")
+HOME = "kdsweep_runs"
 
 
 def command(*examples: str, of: typer.Typer = app, name: str | None = None) -> Callable[[F], F]:

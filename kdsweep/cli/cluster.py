@@ -9,6 +9,7 @@ import typer
 from kdsweep.cli.app import HOME, Address, ClusterFile, Home, Name, command
 from kdsweep.cli.place import elsewhere
 from kdsweep.errors import SpecError
+from kdsweep.home import home_folder
 
 
 @command(
@@ -29,7 +30,7 @@ def status(
     if where is None:
         from kdsweep.cli.local import print_status
 
-        print_status(home.resolve(), name)
+        print_status(home_folder(home), name)
         return
     from kdsweep.cli.remote import resolve
     from kdsweep.cluster.jobs import Jobs
@@ -100,7 +101,7 @@ def stop(
     if where is None:
         from kdsweep.cli.local import stop as stop_here
 
-        stop_here(home.resolve(), name)
+        stop_here(home_folder(home), name)
         return
     from kdsweep.cli.remote import resolve
     from kdsweep.cluster.jobs import Jobs

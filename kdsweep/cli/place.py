@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kdsweep.errors import SpecError
+from kdsweep.home import home_uri
 
 Detach = Annotated[
     bool, typer.Option("--detach", help="On a cluster: return once the job is submitted.")
@@ -45,15 +46,15 @@ def elsewhere(
     return None
 
 
-def on_this_cluster(address: str | None, home: Path) -> None:
+def on_this_cluster(address: str | None, home: str) -> None:
     """Ends here if a driver on a cluster's node would keep results where other nodes find none.
 
     Raises:
         SpecError: The home folder is relative.
     """
-    if address is not None and not home.is_absolute() and "://" not in str(home):
+    if address is not None and not home_uri(home) and not Path(home).is_absolute():
         raise SpecError(
-            f"the home folder is {str(home)!r}, relative to this machine's working folder. On a "
+            f"the home folder is {home!r}, relative to this machine's working folder. On a "
             "cluster it must be the absolute path of a folder that all nodes share: set "
             "KDSWEEP_HOME where Ray is started on the head, or give --home."
         )

@@ -19,6 +19,7 @@ from kdsweep.cli.app import (
     command,
 )
 from kdsweep.cli.place import Detach, DryRun, elsewhere, flags, on_this_cluster
+from kdsweep.home import home_folder
 
 if TYPE_CHECKING:
     from kdsweep.engine.report import Progress
@@ -135,7 +136,7 @@ def run(
     from kdsweep.spec.load import load_sweep
 
     spec = load_sweep(file, overrides or ()).run
-    place = Place(home.resolve(), out.resolve(), device=device, threads=threads)
+    place = Place(home_folder(home), out.resolve(), device=device, threads=threads)
     console, started = Console(), time.monotonic()
 
     def report(progress: "Progress") -> bool:
@@ -190,7 +191,7 @@ def check(
     from kdsweep.cli.dry_run import dry_run
     from kdsweep.spec.load import load_sweep
 
-    Console().print(dry_run(load_sweep(file, overrides or ()), home.resolve(), sizes=macs))
+    Console().print(dry_run(load_sweep(file, overrides or ()), home_folder(home), sizes=macs))
 
 
 @command("kdsweep schema > kdsweep.schema.json", "kdsweep schema --out .vscode/kdsweep.json")

@@ -14,9 +14,6 @@ Layout below the URI, for a folder ``sweeps/pvd/runs/t003``::
 
 import hashlib
 import json
-import os
-import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,34 +21,9 @@ from typing import Any
 
 from kdsweep.engine import files
 from kdsweep.errors import StorageError
-from kdsweep.tracking import default_home
 
 _LIST = "files.json"
 _CONTENT = "content"
-_URI = re.compile(r"[a-z][a-z0-9+.-]*://")
-
-
-def is_uri(home: str | Path) -> bool:
-    """Whether a home is a place in remote storage rather than a folder."""
-    return isinstance(home, str) and _URI.match(home) is not None
-
-
-def home_of(home: str | Path | None) -> tuple[Path, str]:
-    """The home folder on this node and, where it stands for remote storage, the URI of that.
-
-    Args:
-        home: A folder or a URI; None: $KDSWEEP_HOME, else ./kdsweep_runs.
-    """
-    named = home or os.environ.get("KDSWEEP_HOME")
-    if isinstance(named, str) and is_uri(named):
-        return scratch(named.rstrip("/")), named.rstrip("/")
-    return default_home(home), ""
-
-
-def scratch(uri: str) -> Path:
-    """The folder of this node that stands for a URI: below $KDSWEEP_SCRATCH or the system's own."""
-    root = Path(os.environ.get("KDSWEEP_SCRATCH", tempfile.gettempdir()))
-    return root / f"kdsweep-{hashlib.blake2b(uri.encode(), digest_size=6).hexdigest()}"
 
 
 class Mirror:

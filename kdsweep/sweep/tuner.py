@@ -14,6 +14,7 @@ from typing import Literal
 
 from kdsweep.engine import files
 from kdsweep.errors import SweepError, did_you_mean
+from kdsweep.home import home_folder, home_uri
 from kdsweep.spec.load import load_sweep
 from kdsweep.spec.sweep import NAME_PATTERN, SweepSpec
 from kdsweep.sweep.copies import RECORD, SweepCopies
@@ -23,7 +24,7 @@ from kdsweep.sweep.jobs import ENGINE
 from kdsweep.sweep.lease import leased
 from kdsweep.sweep.ledger import Ledger, Record
 from kdsweep.sweep.lock import SweepLock
-from kdsweep.sweep.mirror import Mirror, home_of
+from kdsweep.sweep.mirror import Mirror
 from kdsweep.sweep.publisher import Publisher, unsent
 from kdsweep.sweep.session import End, Session, Settings
 from kdsweep.sweep.summary import summarise
@@ -130,7 +131,7 @@ def resume(
         SweepError: There is no such sweep, it runs, or nothing is left to do.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise SweepError(_unknown(name, home_of(home)[0]))
+        raise SweepError(_unknown(name, home_folder(home)))
     settings = _settings(name, home, address, 0, execute)
     path = settings.folder / _SPEC
     if settings.storage:
@@ -163,7 +164,7 @@ def _settings(
     execute: str,
     retry_failed: bool = False,
 ) -> Settings:
-    root, storage = home_of(home)
+    root = home_folder(home)
     return Settings(
         home=root,
         folder=root / "sweeps" / name,
@@ -171,7 +172,7 @@ def _settings(
         trials=trials,
         retry_failed=retry_failed,
         execute=execute,
-        storage=storage,
+        storage=home_uri(home),
     )
 
 

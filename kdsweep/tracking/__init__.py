@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kdsweep.home import home_folder
 from kdsweep.tracking.base import (
     SweepInfo,
     SweepSummary,
@@ -9,7 +10,6 @@ from kdsweep.tracking.base import (
     TrackingUnavailable,
     TrialInfo,
     TrialRecord,
-    default_home,
 )
 from kdsweep.tracking.memory import MemoryTracker
 
@@ -22,7 +22,6 @@ __all__ = [
     "TrialInfo",
     "TrialRecord",
     "connect",
-    "default_home",
 ]
 
 
@@ -39,4 +38,4 @@ def connect(uri: str | None = None, home: Path | str | None = None) -> Tracker:
     """
     from kdsweep.tracking.mlflow import MlflowTracker
 
-    return MlflowTracker(uri, default_home(home))
+    return MlflowTracker(uri, home_folder(home))

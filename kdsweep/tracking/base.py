@@ -4,7 +4,6 @@ Every writing call is idempotent: said twice, it is recorded once. A publisher m
 the tail of its journal after any interruption.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,8 +248,3 @@ class Tracker(Protocol):
 
     def register_best(self, sweep: str, trial: str) -> str:
         """Registers the student of a trial as the sweep's best; gives the URI to load it by."""
-
-
-def default_home(home: Path | str | None = None) -> Path:
-    """The folder that holds everything a sweep writes: given, $KDSWEEP_HOME, ./kdsweep_runs."""
-    return Path(home or os.environ.get("KDSWEEP_HOME") or "kdsweep_runs").expanduser().absolute()

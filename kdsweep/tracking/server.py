@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from kdsweep.tracking.base import default_home
+from kdsweep.home import home_folder
 
 
 def server_command(
@@ -25,7 +25,7 @@ def server_command(
         allowed_hosts: Names by which others may address it; None: loopback and private addresses.
         app_name: ``basic-auth`` asks for user and password.
     """
-    folder = default_home(home).resolve()
+    folder = home_folder(home).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *[sys.executable, "-m", "mlflow", "server"],

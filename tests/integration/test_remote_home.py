@@ -15,10 +15,10 @@ import kdsweep
 from kdsweep.engine.evaluate import evaluate
 from kdsweep.engine.ranks import Ranks
 from kdsweep.errors import SweepError
+from kdsweep.home import home_folder
 from kdsweep.spec.load import load_sweep
 from kdsweep.spec.run import task_of
 from kdsweep.sweep import launch
-from kdsweep.sweep.mirror import scratch
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -42,7 +42,7 @@ def test_another_machine_goes_on_from_nothing_but_the_storage(
     home = {}
     for machine in ("one", "two"):
         monkeypatch.setenv("KDSWEEP_SCRATCH", str(tmp_path / machine))
-        home[machine] = scratch(bucket)
+        home[machine] = home_folder(bucket)
     options = {"tracking_uri": tracking}
     first = Driver(
         home["one"],

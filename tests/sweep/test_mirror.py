@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep.errors import StorageError
-from kdsweep.sweep.mirror import Mirror, home_of, is_uri, scratch
+from kdsweep.sweep.mirror import Mirror
 
 
 @pytest.fixture
@@ -169,16 +169,3 @@ def test_storage_whose_library_is_missing_says_which(tmp_path):
 def test_unknown_kinds_of_storage_are_refused(tmp_path):
     with pytest.raises(StorageError, match="home nowhere://b is no place to store in"):
         Mirror("nowhere://b", tmp_path)
-
-
-def test_homes_are_told_apart(tmp_path, monkeypatch):
-    assert is_uri("s3://bucket/kdsweep") and is_uri("file:///tmp/x")
-    assert not is_uri("kdsweep_runs") and not is_uri("/data/s3://x") and not is_uri(tmp_path)
-    monkeypatch.setenv("KDSWEEP_SCRATCH", str(tmp_path))
-    assert scratch("s3://a/b").parent == tmp_path
-    assert scratch("s3://a/b") != scratch("s3://a/c")
-    assert home_of("s3://a/b/") == (scratch("s3://a/b"), "s3://a/b")
-    assert home_of(tmp_path) == (tmp_path, "")
-    monkeypatch.setenv("KDSWEEP_HOME", "s3://a/b")
-    assert home_of(None) == (scratch("s3://a/b"), "s3://a/b")
-    assert home_of(tmp_path) == (tmp_path, "")
