@@ -13,7 +13,7 @@ from kdsweep.sweep.interrupt import Interrupt
 from kdsweep.sweep.probe import Probes
 from kdsweep.sweep.resources import Need, Node, count_slots, count_workers, plan_layout
 
-_ANSWER_S = 60.0
+_ANSWER_S = 180.0
 """A node that has not answered a probe after this time is left out."""
 
 

@@ -102,9 +102,9 @@ def test_the_trial_of_a_killed_node_goes_on_in_the_slot_that_is_left(
     sweep = Sweep(tmp_path, cluster)
     sweep.wait_at_gate(2)
     cluster.kill(doomed)
+    wait_until(lambda: "is lost. Trials at once: 1." in told())
     whole("node killed", sweep)
     assert len(sweep.moved()) == 1
-    assert "is lost. Trials at once: 1." in told()
 
 
 def test_a_node_that_joins_gets_trials_again_when_it_is_back_but_not_without_the_home_folder(
@@ -130,12 +130,13 @@ def test_a_node_that_joins_gets_trials_again_when_it_is_back_but_not_without_the
     assert "joined. Trials at once: 2." in told()
 
 
-def test_the_trial_of_a_draining_node_moves_before_the_node_is_gone(cluster, tmp_path, whole):
+def test_the_trial_of_a_draining_node_moves_before_the_node_is_gone(cluster, tmp_path, whole, told):
     """Each node holds one trial of two workers, which are packed on it."""
     _, doomed = cluster.have(2, 2)
     sweep = Sweep(tmp_path, cluster, resources={"workers": 2})
     sweep.wait_at_gate(2)
     cluster.drain(doomed, deadline_s=600.0)
+    wait_until(lambda: "is about to leave. Trials at once: 1." in told())
     whole("node drained", sweep)
     assert len(sweep.moved()) == 1
     for entry in sweep.end().record.of_kind("search"):
