@@ -5,6 +5,7 @@ process that it can name later, so that the end of a cluster ends these processe
 `ray stop` would end every Ray of the machine.
 """
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -165,7 +166,8 @@ def start(daemon: Daemon, cluster: str, extra: Mapping[str, str] = MappingProxyT
         exports += [f"{name}={value}" for name, value in {**_RAY, **extra}.items()]
         exports.append(f"RAY_AUTH_TOKEN_PATH={folder(cluster)}/token")
     export = f"export {' '.join(exports)} && " if exports else ""
-    inner = f'echo $$ > "$0"; {daemon.before}{export}exec {daemon.command}{block}'
+    own = f" --temp-dir={_temp_dir(cluster)}" if _chooses_temp_dir(daemon) else ""
+    inner = f'echo $$ > "$0"; {daemon.before}{export}exec {daemon.command}{own}{block}'
     return (
         f"{stop(cluster, daemon.what)}; "
         f'(umask 077; mkdir -p "$d"; : > "$p"); '
@@ -212,6 +214,22 @@ def _find(cluster: str, what: What) -> str:
         f'|| ps eww -o command= -p "$k" 2>/dev/null | tr " " "\\n"; }} '
         f"| grep -qxF -- {tag} || k="
     )
+
+
+def _chooses_temp_dir(daemon: Daemon) -> bool:
+    """Whether a head leaves its temporary folder to Ray; workers follow their head."""
+    is_head = daemon.what == "ray" and daemon.option("--head") is not None
+    return is_head and daemon.option("--temp-dir") is None
+
+
+def _temp_dir(cluster: str) -> str:
+    """A folder that no other Ray uses: a job joins the cluster that was last noted in it.
+
+    In /tmp/ray, where all Rays of a machine leave their notes, that may be somebody else's.
+    Short, because the paths of sockets are.
+    """
+    mark = hashlib.blake2b(cluster.encode(), digest_size=4).hexdigest()
+    return f'/tmp/kdsweep-"$(id -u)"-{mark}'
 
 
 def _tag(cluster: str, what: What) -> str:

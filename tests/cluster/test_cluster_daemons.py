@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import string
@@ -120,7 +121,8 @@ def test_a_daemon_starts_stays_and_ends(node):
     assert bash(daemons.alive("one", "ray")).returncode == 0
     wait_for(lambda: "--block" in (node / "notes").read_text())
     notes = (node / "notes").read_text().splitlines()
-    assert notes[-1] == "start --head --port=6379 --block"
+    own = rf"--temp-dir=/tmp/kdsweep-{os.getuid()}-[0-9a-f]{{8}}"
+    assert re.fullmatch(rf"start --head --port=6379 {own} --block", notes[-1])
     assert {"KDSWEEP_HOME=/shared", "RAY_AUTH_MODE=token"} <= set(notes)
     assert f"RAY_AUTH_TOKEN_PATH={node}/home/.kdsweep/clusters/one/token" in notes
     assert bash(daemons.stop("one", "ray")).returncode == 0
