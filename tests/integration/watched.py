@@ -57,9 +57,8 @@ class Watched:
             if found := ready():
                 return found
             time.sleep(0.05)  # other processes are waited for
-        pytest.fail(
-            f"{what}: not while the sweep ran ({self.finished and self.finished.state}, {self.error})"
-        )
+        state = self.finished.state if self.finished else repr(self.error)
+        pytest.fail(f"{what}: not while the sweep ran, which ended: {state}")
 
     def training(self) -> dict[str, int]:
         """Sampled trials that have a slot, with the last epoch that was computed."""
