@@ -203,7 +203,7 @@ def test_what_was_there_before_the_disk_was_full_stays_readable(full: Full) -> N
     assert all(1 <= epoch <= 4 for epoch in full.checkpoints)
     code, output = full.shown
     assert code == 0, output
-    assert any(name in output for name in full.finished)
+    assert "small" in output  # its database is on the full disk: it may miss the last events
 
 
 @pytest.mark.ray
