@@ -20,9 +20,21 @@ from kdsweep.errors import ResourceError
 from kdsweep.sweep.connection import connected
 try:
     with connected(sys.argv[1], None, Path(sys.argv[2])):
-        print("joined")
+        pass
+    print("joined")
 except ResourceError as error:
     print(error)
+"""
+
+START = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
 """
 
 Join = Callable[..., str]
@@ -30,18 +42,20 @@ Join = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[tuple[str, str]]:
-    """A running cluster's address and token."""
-    from ray.cluster_utils import Cluster
-
+    """A running cluster's address and token. Ray reads its mode once in a process: not in this."""
     token = secrets.token_hex(32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", token)
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
-        yield cluster.address, token
-        cluster.shutdown()
+    process = subprocess.Popen(
+        [sys.executable, "-c", START],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        found = next(line for line in process.stdout if line.startswith("address "))
+        yield found.split()[1], token
+        process.communicate()
 
 
 @pytest.fixture
