@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdsweep.cluster.files import Faults, Part
+from kdsweep.home import home_uri
 from kdsweep.spec.fault import Path
 from kdsweep.spec.sweep import NAME_PATTERN
 
@@ -132,6 +133,8 @@ def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
     env = _environment(part)
     home = env.get("KDSWEEP_HOME")
     where: Path = (*_HEAD_PATH, *_POD, "containers", 0, "env")
+    if isinstance(home, str) and home_uri(home):
+        return
     if not isinstance(home, str) or not home.startswith("/"):
         hint = "Such as: {name: KDSWEEP_HOME, value: /shared/kdsweep}"
         given = f"not {home!r}" if home else f"it has {', '.join(map(str, env)) or 'none'}"

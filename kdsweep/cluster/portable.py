@@ -1,10 +1,10 @@
 """What cannot be taken to a cluster: paths and addresses that only this machine understands."""
 
-import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from kdsweep.errors import SpecError
+from kdsweep.home import home_uri
 from kdsweep.spec.sweep import SweepSpec
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
@@ -67,4 +67,4 @@ def _uri(key: str, uri: str | None) -> Iterator[str]:
 
 
 def _is_absolute(path: str) -> bool:
-    return path.startswith("/") or re.match(r"[a-z][a-z0-9+.-]*://", path) is not None
+    return path.startswith("/") or bool(home_uri(path))
