@@ -19,7 +19,8 @@ from kdsweep.sweep.ledger import Record
 from kdsweep.sweep.relay import EPOCHS
 
 TIMEOUT_S = 1200.0
-DIGITS = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
+_SPACES = Path(__file__).parents[2] / "search_spaces"
+QUICKSTART, DIGITS = _SPACES / "quickstart.yaml", _SPACES / "digits.yaml"
 
 _HEALTH = (
     "RAY_health_check_period_ms=2000 RAY_health_check_timeout_ms=5000 "
@@ -126,12 +127,11 @@ class Watch:
         return {event["node"] for event in self._started() if event["t"] > moment_s}
 
     def in_the_middle(self) -> tuple[str, str] | None:
-        """A sampled trial that has most of its epochs before it, but not all, and its host."""
+        """A sampled trial between the rungs of epochs 4 and 8, which stop none, and its host."""
         if not self._folder.joinpath("journal.jsonl").exists():
             return None
         for entry in self.record.of_kind("search"):
-            epochs = entry.plan.spec["train"]["epochs"]
-            if entry.state == "running" and 2 <= entry.epoch <= epochs // 2:
+            if entry.state == "running" and 5 <= entry.epoch <= 6:
                 return entry.plan.trial, entry.node
         return None
 
@@ -141,13 +141,15 @@ class Watch:
         while not (found := ready()):
             over = self._folder.exists() and self.record.state == "finished"
             assert not over and time.monotonic() < until, f"{what}: not in this sweep"
-            time.sleep(0.2)  # other hosts are waited for
+            time.sleep(0.1)  # other hosts are waited for
         return found
 
     def repeated(self) -> dict[str, int]:
-        """Epochs that were computed more than once, by trial; every computed one is recorded."""
+        """Epochs computed more than once, by trial; fails if the journal lacks a computed one."""
         found = {}
         for trial, entry in self.record.trials.items():
+            if not entry.leases:
+                continue  # never trained: its result was known
             lines = events(self._folder / "runs" / trial / EPOCHS)
             epochs = [event["epoch"] for event in lines]
             assert set(epochs) <= entry.history.keys(), trial

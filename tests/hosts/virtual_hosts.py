@@ -87,16 +87,13 @@ class Host:
         return done.stdout
 
     def processes(self) -> dict[int, str]:
-        """Command lines by process id, the SSH server's and those of this question left out."""
-        listed = self.run("ps -e -o pid=,ppid=,args= --width 500")
+        """Command lines by process id; the SSH server's and those of `run` are left out."""
+        listed = self.run("exec ps -e -o pid=,ppid=,args= --width 500")
         rows = [line.split(maxsplit=2) for line in listed.splitlines()]
-        asking = {0, 1, *(int(pid) for pid, _, args in rows if "ps -e -o pid=" in args)}
         return {
             int(pid): args
             for pid, parent, args in rows
-            if not {int(pid), int(parent)} & (asking - {0, 1})
-            and int(pid) != 1
-            and not args.startswith(("sshd:", "sshd-session:"))
+            if parent != "0" and not args.startswith(("sshd:", "sshd-session:"))
         }
 
     def cut_off(self) -> None:
