@@ -19,6 +19,9 @@ SWEEP = "kdsweep_sweep"
 Answer = Literal["up", "no token", "wrong token", "down"]
 
 _PACKAGING = "_private.runtime_env.packaging"
+_NO_AGENT = "No available agent"
+_AGENT_S = 120.0
+"""A cluster that has just been started answers before it can take a job."""
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 _WORDS = {
     "PENDING": "starting",
@@ -158,18 +161,23 @@ class Jobs:
         """
         self.refuse_running(sweep)
         name = next_id(sweep, {job.id for job in self.all()})
-        try:
-            with _told(self._link):
-                return self._client.submit_job(
-                    entrypoint=entrypoint,
-                    runtime_env=runtime_env,
-                    metadata={SWEEP: sweep},
-                    submission_id=name,
-                )
-        except RuntimeError as error:
-            if any(job.id == name for job in self.all()):
-                self.refuse_running(sweep)
-            raise SweepError(f"the cluster does not take the job {name}: {error}") from None
+        until = time.monotonic() + _AGENT_S
+        while True:
+            try:
+                with _told(self._link):
+                    return self._client.submit_job(
+                        entrypoint=entrypoint,
+                        runtime_env=runtime_env,
+                        metadata={SWEEP: sweep},
+                        submission_id=name,
+                    )
+            except RuntimeError as error:
+                if any(job.id == name for job in self.all()):
+                    self.refuse_running(sweep)
+                elif _NO_AGENT in str(error) and time.monotonic() < until:
+                    time.sleep(1.0)
+                    continue
+                raise SweepError(f"the cluster does not take the job {name}: {error}") from None
 
     def get(self, job: str) -> Job:
         """A job by its id."""

@@ -245,8 +245,12 @@ def _check_schema(part: Part, faults: Faults) -> None:
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
-    """The file with `resources` where Ray asks a cloud for them; its schema wants them written."""
+    """The file as Ray's schema wants it: with what Ray fills in, without what Ray takes out."""
     config = copy.deepcopy(values)
+    if config.get("provider", {}).get("type") == "local" and isinstance(
+        config.get("min_workers"), int
+    ):
+        del config["min_workers"]  # Ray moves it to the hosts' node type
     types = config.get("available_node_types")
     for node in types.values() if isinstance(types, dict) else ():
         if isinstance(node, dict):

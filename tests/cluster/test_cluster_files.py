@@ -86,6 +86,14 @@ def test_a_file_of_another_kind_is_told_what_would_be_right(tmp_path):
     assert "apiVersion and kind" in message
 
 
+def test_hosts_may_have_the_min_workers_of_rays_own_examples(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(shipped("onprem") + "min_workers: 2\n")
+    assert load_cluster(path).config["min_workers"] == 2
+    message = refusal_of(tmp_path, shipped("onprem") + "min_workers: two\n")
+    assert "min_workers" in message
+
+
 def test_a_missing_file_names_the_nearest(tmp_path):
     (tmp_path / "onprem.yaml").write_text("")
     with pytest.raises(SpecError, match=r"onprm.yaml.*\n.*Did you mean onprem.yaml"):
