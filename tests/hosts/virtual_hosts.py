@@ -24,7 +24,7 @@ _SHM_MB = 1024
 _READY_S = 20.0
 
 _SPACES = ("--mount", "--pid", "--uts", "--ipc")
-_TOOLS = ("ip", "unshare", "nsenter", "mount", "sshd", "ssh", "ssh-keygen", "rsync")
+_TOOLS = ("ip", "unshare", "setpriv", "nsenter", "mount", "sshd", "ssh", "ssh-keygen", "rsync")
 
 _START = """\
 set -e
@@ -185,9 +185,10 @@ def _host(
         _run(*inside, "route", "add", "default", "via", address.rsplit(".", 1)[0] + ".1")
         log = stack.enter_context((own / "sshd.log").open("w"))
         spaces = ["unshare", *_SPACES, "--fork", "--kill-child", "--mount-proc"]
-        script = _start_script(name, own, folder, visible)
+        start = ["bash", "-c", _start_script(name, own, folder, visible)]
         process = subprocess.Popen(
-            ["ip", "netns", "exec", wire, *spaces, "bash", "-c", script],
+            # A test that is killed takes its hosts along.
+            ["setpriv", "--pdeathsig=KILL", "ip", "netns", "exec", wire, *spaces, *start],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
