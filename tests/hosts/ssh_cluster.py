@@ -18,7 +18,7 @@ from virtual_hosts import Host
 from kdsweep.sweep.ledger import Record
 from kdsweep.sweep.relay import EPOCHS
 
-TIMEOUT_S = 1200.0
+TIMEOUT_S = 1800.0
 _SPACES = Path(__file__).parents[2] / "search_spaces"
 QUICKSTART, DIGITS = _SPACES / "quickstart.yaml", _SPACES / "digits.yaml"
 
