@@ -109,3 +109,17 @@ class SweepCopies:
             if not self._away:
                 self._note(f"The sweep goes on, and its record stays in {self._folder}: {error}")
             self._away = True
+
+
+def fetch_record(mirror: Mirror, folder: Path) -> None:
+    """Brings a sweep's record here, unless what is here is the same and more.
+
+    That is so where the storage was away when the sweep ended: its copy is behind then.
+
+    Raises:
+        StorageError: The storage does not answer.
+    """
+    copy = mirror.content(folder, RECORD[0])
+    journal = folder / RECORD[0]
+    if copy is not None and not (journal.exists() and journal.read_bytes().startswith(copy)):
+        mirror.pull(folder, only=RECORD)

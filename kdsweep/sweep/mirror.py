@@ -101,6 +101,19 @@ class Mirror:
             if not only:
                 _drop_empty(folder)
 
+    def content(self, folder: Path, name: str) -> bytes | None:
+        """One file of a folder's copy, without a file here; None where the copy lacks it.
+
+        Raises:
+            StorageError: The storage cannot be read.
+        """
+        with self._reachable(folder):
+            digest = self._list(folder).get(name)
+            if digest is None:
+                return None
+            path = self._path(folder, _CONTENT, _content(name, digest))
+            return bytes(self._storage.cat_file(path))
+
     def thin(self, folder: Path, drop: Callable[[str], bool]) -> None:
         """Removes files from a folder's copy, whatever the folder itself holds.
 

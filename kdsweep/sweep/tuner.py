@@ -17,7 +17,7 @@ from kdsweep.errors import SweepError, did_you_mean
 from kdsweep.home import home_folder, home_uri
 from kdsweep.spec.load import load_sweep
 from kdsweep.spec.sweep import NAME_PATTERN, SweepSpec
-from kdsweep.sweep.copies import RECORD, SweepCopies
+from kdsweep.sweep.copies import SweepCopies, fetch_record
 from kdsweep.sweep.display import Display, make_display
 from kdsweep.sweep.interrupt import Interrupt, on_signals
 from kdsweep.sweep.jobs import ENGINE
@@ -133,16 +133,10 @@ def resume(
     if not re.fullmatch(NAME_PATTERN, name):
         raise SweepError(_unknown(name, home_folder(home)))
     settings = _settings(name, home, address, 0, execute)
-    path = settings.folder / _SPEC
-    if settings.storage:
-        Mirror(settings.storage, settings.home).pull(settings.folder, only=RECORD)
-    if not path.is_file():
-        raise SweepError(_unknown(name, settings.home))
-    try:
-        spec = SweepSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise SweepError(f"{path} is damaged ({error}). Launch the sweep file again.") from None
+    if not settings.storage:
+        _stored(settings)  # refused before a folder of that name is made
     with SweepLock(settings.folder), claimed(settings) as mirror:
+        spec = _stored(settings)
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
         if record.state == "finished" and not more and not retry:
@@ -154,6 +148,21 @@ def resume(
             )
         settings = _settings(name, home, address, asked + more, execute, retry == "failed")
         return _run(spec, settings, mirror, tracking_uri, quiet, resumed=record.started)
+
+
+def _stored(settings: Settings) -> SweepSpec:
+    """The sweep that was launched in a folder.
+
+    Raises:
+        SweepError: None was, or its file is damaged.
+    """
+    path = settings.folder / _SPEC
+    if not path.is_file():
+        raise SweepError(_unknown(settings.folder.name, settings.home))
+    try:
+        return SweepSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise SweepError(f"{path} is damaged ({error}). Launch the sweep file again.") from None
 
 
 def _settings(
@@ -189,7 +198,7 @@ def claimed(settings: Settings) -> Iterator[Mirror | None]:
         return
     mirror = Mirror(settings.storage, settings.home)
     with leased(mirror, settings.folder):
-        mirror.pull(settings.folder, only=RECORD)
+        fetch_record(mirror, settings.folder)
         yield mirror
 
 
