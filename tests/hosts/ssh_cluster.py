@@ -67,7 +67,7 @@ class Desk:
         """See `Laptop.kdsweep`."""
         line = shlex.join([sys.executable, "-m", "kdsweep", *map(str, words)])
         checkout = Path(__file__).parents[2]
-        return self.host.run(f"cd {checkout} && {line} 2>&1", timeout=TIMEOUT_S)
+        return self.host.run(f"cd {checkout} && {line} 2>&1", timeout_s=TIMEOUT_S)
 
 
 def write_cluster(folder: Path, head: Host, workers: list[Host]) -> Path:

@@ -24,7 +24,18 @@ _SHM_MB = 1024
 _READY_S = 20.0
 
 _SPACES = ("--mount", "--pid", "--uts", "--ipc")
-_TOOLS = ("ip", "unshare", "setpriv", "nsenter", "mount", "sshd", "ssh", "ssh-keygen", "rsync")
+_TOOLS = (
+    "ip",
+    "unshare",
+    "setpriv",
+    "nsenter",
+    "mount",
+    "ps",
+    "sshd",
+    "ssh",
+    "ssh-keygen",
+    "rsync",
+)
 
 _START = """\
 set -e
@@ -73,16 +84,20 @@ class Host:
     _init: int
     _wire: str
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 60.0) -> str:
-        """Runs a line of bash on the host, not by way of its network, and gives its output."""
+    def run(self, command: str, *, timeout_s: float = 60.0) -> str:
+        """Runs a line of bash on the host, not by way of its network, and gives its output.
+
+        Raises:
+            RuntimeError: It failed; the message holds what it printed.
+        """
         enter = ["nsenter", f"--target={self._init}", "--all", f"--wd={_HOME}", "--"]
         done = subprocess.run(
             [*enter, "env", "-i", f"HOME={_HOME}", "TERM=dumb", "bash", "-lc", command],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout_s,
         )
-        if check and done.returncode:
+        if done.returncode:
             raise RuntimeError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
 
@@ -132,8 +147,7 @@ def virtual_hosts(
             are always among them.
 
     Yields:
-        The hosts, in the order of their names, each with its SSH server answering. This machine
-        has the address `laptop_address(hosts)` on their network.
+        The hosts, in the order of their names, each with its SSH server answering.
     """
     names = list(names)
     net = _free_network()
@@ -154,11 +168,6 @@ def virtual_hosts(
         for host in hosts:
             _await_ssh(host)
         yield hosts
-
-
-def laptop_address(hosts: list[Host]) -> str:
-    """The address of this machine on the hosts' network."""
-    return hosts[0].address.rsplit(".", 1)[0] + ".1"
 
 
 @contextmanager
