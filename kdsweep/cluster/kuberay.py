@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdsweep.cluster.files import Faults, Part
+from kdsweep.cluster.schema import check_schema
 from kdsweep.home import home_uri
 from kdsweep.spec.fault import Path
 from kdsweep.spec.sweep import NAME_PATTERN
@@ -24,6 +25,47 @@ _WORKER_KEYS = (
     *("groupName", "idleTimeoutSeconds", "labels", "maxReplicas", "minReplicas", "numOfHosts"),
     *("rayStartParams", "replicas", "resources", "scaleStrategy", "suspend", "template"),
 )
+_TEXT = {"type": "string"}
+_CONTAINER = {
+    "type": "object",
+    "properties": {
+        "env": {"type": "array", "items": {"type": "object", "properties": {"value": _TEXT}}},
+        "volumeMounts": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"mountPath": _TEXT}},
+        },
+    },
+}
+_GROUP = {
+    "type": "object",
+    "properties": {
+        "rayStartParams": {"type": "object"},
+        "template": {
+            "type": "object",
+            "properties": {
+                "spec": {
+                    "type": "object",
+                    "properties": {"containers": {"type": "array", "items": _CONTAINER}},
+                }
+            },
+        },
+    },
+}
+_SHAPE = {
+    "type": "object",
+    "properties": {
+        "metadata": {"type": "object", "properties": {"namespace": _TEXT}},
+        "spec": {
+            "type": "object",
+            "properties": {
+                "headGroupSpec": _GROUP,
+                "workerGroupSpecs": {"type": "array", "items": _GROUP},
+            },
+        },
+    },
+}
+"""Types of what kdsweep reads of a RayCluster, as KubeRay's published definition has them."""
+
 _HEAD_PATH: Path = ("spec", "headGroupSpec")
 _POD: Path = ("template", "spec")
 
@@ -87,6 +129,8 @@ def read_kuberay(path: FilePath, parts: list[Part]) -> KubeRay:
         faults.add((clusters or parts)[-1], (), count, "kdsweep needs exactly one.")
     faults.refuse()
     (part,) = clusters
+    check_schema(part, _SHAPE, faults, part.values)
+    faults.refuse()  # what follows relies on types
     _check(part, faults)
     faults.refuse()
     env = _environment(part)
@@ -140,6 +184,10 @@ def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
         given = f"not {home!r}" if home else f"it has {', '.join(map(str, env)) or 'none'}"
         faults.add(part, where, f"must give KDSWEEP_HOME as an absolute path; {given}", hint)
         return
+    try:
+        _ = urlsplit(str(env.get("MLFLOW_TRACKING_URI", ""))).port
+    except ValueError as error:
+        faults.add(part, where, f"MLFLOW_TRACKING_URI is no address: {error}")
     for group in groups:
         mounts = part.get(*group, *_POD, "containers", 0, "volumeMounts") or ()
         paths = [mount.get("mountPath") for mount in mounts if isinstance(mount, dict)]

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -11,21 +12,13 @@ from kdsweep.cluster import daemons
 from kdsweep.cluster.daemons import Daemon
 from kdsweep.cluster.files import Faults, Part
 from kdsweep.cluster.quiet import quietly
+from kdsweep.cluster.schema import check_schema
 from kdsweep.errors import did_you_mean
 from kdsweep.spec.fault import Path
 from kdsweep.spec.sweep import NAME_PATTERN
 
 HERE = ("127.0.0.1", "localhost", "::1")
 _HEAD, _WORKER = "head_start_ray_commands", "worker_start_ray_commands"
-_TYPES = {
-    "array": "a list",
-    "object": "a mapping (key: value)",
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "text",
-    "boolean": "true or false",
-    "null": "nothing",
-}
 _PORTS = {"ray": ("--dashboard-port", 8265), "mlflow": ("--port", 5000)}
 
 
@@ -152,6 +145,11 @@ def _check_commands(part: Part, faults: Faults) -> dict[str, Daemon]:
     for key in (_HEAD, _WORKER):
         for index, line in enumerate(part.get(key) or ()):
             path: Path = (key, index)
+            try:
+                shlex.split(line, comments=True)
+            except ValueError as error:
+                faults.add(part, path, f"is no shell command: {str(error).lower()}")
+                continue
             daemon = daemons.parse(line)
             if part.get("provider", "type") == "local" and re.search(r"\bray\s+stop\b", line):
                 hint = "Take it out. kdsweep ends what an earlier launch of this cluster started."
@@ -160,7 +158,7 @@ def _check_commands(part: Part, faults: Faults) -> dict[str, Daemon]:
                 continue
             if daemon.trouble:
                 faults.add(part, path, f"`{daemon.program}`: {daemon.trouble}")
-            if daemon.option(_PORTS[daemon.what][0]) and not _is_port(daemon):
+            if daemon.option(_PORTS[daemon.what][0]) is not None and not _is_port(daemon):
                 faults.add(part, path, f"{_PORTS[daemon.what][0]} is no port between 1 and 65535")
             if key == _HEAD:
                 found.setdefault(daemon.what, daemon)
@@ -209,6 +207,9 @@ def _check_hosts(part: Part, faults: Faults) -> None:
     if faults.told:
         return
     workers = provider["worker_ips"]
+    for index, worker in enumerate(workers):
+        if not isinstance(worker, str) or not worker:
+            faults.add(part, ("provider", "worker_ips", index), f"is no address: {worker!r}")
     if workers and provider["head_ip"] in HERE:
         hint = "Give the address at which the workers reach the head."
         faults.add(part, ("provider", "head_ip"), "is a loopback address", hint)
@@ -223,33 +224,27 @@ def _check_hosts(part: Part, faults: Faults) -> None:
 
 def _check_schema(part: Part, faults: Faults) -> None:
     """Ray's schema, every fault with its line."""
-    import jsonschema  # type: ignore[import-untyped]
     import ray.autoscaler
 
     schema = json.loads((FilePath(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    for error in jsonschema.Draft7Validator(schema).iter_errors(_filled(part.values)):
-        path = tuple(error.absolute_path)
-        if error.validator == "additionalProperties":
-            valid = sorted(error.schema.get("properties", ()))
-            for key in sorted(set(error.instance) - set(valid)):
-                faults.unknown(part, (*path, key), valid)
-        elif error.validator == "required":
-            missing = [key for key in error.validator_value if key not in error.instance]
-            faults.add(part, (*path, missing[0]), "is missing")
-        elif error.validator == "type":
-            kinds = error.validator_value
-            words = [_TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
-            faults.add(part, path, f"must be {' or '.join(words)}, not {error.instance!r}")
-        else:
-            faults.add(part, path, error.message)
+    check_schema(part, schema, faults, _filled(part.values))
+    kind = part.get("provider", "type")
+    if kind is not None and kind not in (known := _provider_types()):
+        faults.unknown_value(part, ("provider", "type"), kind, known)
+
+
+def _provider_types() -> list[str]:
+    from ray.autoscaler._private.providers import _NODE_PROVIDERS
+
+    return sorted(_NODE_PROVIDERS)
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     """The file as Ray's schema wants it: with what Ray fills in, without what Ray takes out."""
     config = copy.deepcopy(values)
-    if config.get("provider", {}).get("type") == "local" and isinstance(
-        config.get("min_workers"), int
-    ):
+    provider = config.get("provider")
+    local = isinstance(provider, dict) and provider.get("type") == "local"
+    if local and isinstance(config.get("min_workers"), int):
         del config["min_workers"]  # Ray moves it to the hosts' node type
     types = config.get("available_node_types")
     for node in types.values() if isinstance(types, dict) else ():

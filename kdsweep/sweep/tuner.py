@@ -86,7 +86,7 @@ def launch(
     spec = sweep if isinstance(sweep, SweepSpec) else load_sweep(sweep, overrides)
     text = "" if isinstance(sweep, SweepSpec) else Path(sweep).read_text(encoding="utf-8")
     settings = _settings(spec.name, home, address, spec.trials, execute)
-    with SweepLock(settings.folder), claimed(settings) as mirror:
+    with claimed(settings) as mirror:
         record = Record.read(settings.folder / JOURNAL)
         if not record.trials:  # it ended before it began: no data, no GPU, ...
             _forget(settings.folder)
@@ -135,7 +135,7 @@ def resume(
     settings = _settings(name, home, address, 0, execute)
     if not settings.storage:
         _stored(settings)  # refused before a folder of that name is made
-    with SweepLock(settings.folder), claimed(settings) as mirror:
+    with claimed(settings) as mirror:
         spec = _stored(settings)
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
@@ -187,17 +187,18 @@ def _settings(
 
 @contextlib.contextmanager
 def claimed(settings: Settings) -> Iterator[Mirror | None]:
-    """Holds a sweep in remote storage and brings its record here; None where there is no storage.
+    """Holds a sweep and brings its record here; gives its storage, None where it has none.
 
     Raises:
-        SweepError: It runs elsewhere.
+        SweepError: It runs, here or elsewhere.
         StorageError: The storage does not answer.
     """
     if not settings.storage:
-        yield None
+        with SweepLock(settings.folder):
+            yield None
         return
     mirror = Mirror(settings.storage, settings.home)
-    with leased(mirror, settings.folder):
+    with SweepLock(settings.folder), leased(mirror, settings.folder):
         fetch_record(mirror, settings.folder)
         yield mirror
 

@@ -171,3 +171,39 @@ def test_kuberay_finds_the_mlflow_that_its_head_reports_to(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(shipped("kuberay").replace("//kdsweep-mlflow:5000", "//mlflow.corp:5000"))
     assert load_cluster(path).mlflow is None
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        (
+            "onprem",
+            "  type: local",
+            "  type: lokal",
+            r"type is 'lokal'\n  Did you mean local",
+        ),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "[10, null]", r"worker_ips.0 is no address: 10"),
+        ("onprem", "--port=6379", '--port="6379', r"is no shell command: no closing quotation"),
+        (
+            "kuberay",
+            "rayStartParams: {}",
+            "rayStartParams: [a]",
+            r"must be a mapping \(key: value\)",
+        ),
+        ("kuberay", "namespace: default      ", "namespace: [a]      ", r"namespace must be text"),
+        ("kuberay", ':5000"}', ':50x"}', r"MLFLOW_TRACKING_URI is no address"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_line(tmp_path, name, old, new, message):
+    text = shipped(name)
+    assert old in text
+    changed = text.replace(old, new, 1)
+    found = refusal_of(tmp_path, changed)
+    assert re.search(message, found), found
+    assert re.search(r"/c.yaml:\d+: ", found)
+
+
+@pytest.mark.parametrize("value", ["null", "[local]", "5"])
+def test_a_provider_that_is_no_mapping_is_refused(tmp_path, value):
+    text = re.sub(r"provider:\n(  .*\n)+", f"provider: {value}\n", shipped("onprem"), count=1)
+    assert "provider must be a mapping (key: value)" in refusal_of(tmp_path, text)
