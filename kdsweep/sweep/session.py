@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from kdsweep.engine import files
 from kdsweep.engine.teacher import teacher_dir
-from kdsweep.errors import KdsweepError, SweepError
+from kdsweep.errors import SweepError
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection
 from kdsweep.sweep.admission import Admission
+from kdsweep.sweep.background import Background
 from kdsweep.sweep.budget import Budget
 from kdsweep.sweep.copies import SweepCopies
 from kdsweep.sweep.interrupt import Interrupt, on_signals
@@ -110,8 +110,8 @@ class Session:
         node = None if joins else connection.local_node()
         if node is not None:  # what fits nowhere is refused before Ray takes its time to start
             plan_layout(need, [node])
-        data = _Background(self._prepare_data)
-        imports = _Background(_import_ray_libraries)
+        data = Background(self._prepare_data)
+        imports = Background(_import_ray_libraries)
         from ray.exceptions import RayError
 
         # Ray puts its own handlers in place when it starts; ours come after.
@@ -313,32 +313,6 @@ class Session:
         task = task_of(run.task)(run.data, run.loss, home=home)
         with files.locked(home / "data.lock"):
             task.prepare()
-
-
-class _Background:
-    """A call in a thread of its own, whose error appears where its result is wanted."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call = call
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except (KdsweepError, OSError, ImportError) as error:
-            self._error = error
-
-    def result(self) -> None:
-        """Waits for the end.
-
-        Raises:
-            Exception: What the call raised.
-        """
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
 
 
 def _import_ray_libraries() -> None:
