@@ -14,9 +14,9 @@ _ROWS = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips what takes twenty minutes unless ``-m hosts`` asks for it."""
+    """Skips what takes half an hour unless ``-m hosts`` asks for it."""
     asked = "hosts" in config.option.markexpr
-    why = missing() if asked else "takes twenty minutes: run by `pytest -m hosts`, as root"
+    why = missing() if asked else "takes half an hour: run by `pytest -m hosts`, as root"
     if why is not None:
         for item in items:
             if item.path.is_relative_to(_HERE):
