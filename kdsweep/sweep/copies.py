@@ -24,6 +24,10 @@ _SENT_AT = frozenset({"sweep_started", "trial_created", "trial_ended", "summary"
 """Events after which the record is sent. Epochs need not be: runs keep theirs themselves."""
 
 
+_ATTEMPTS = 1_000_000
+"""More than a job is ever handed out by one process, so that writers are ordered over processes."""
+
+
 class RunCopies:
     """A worker's side: the run's own folder, and the folders that it reads.
 
@@ -52,13 +56,14 @@ class RunCopies:
             self._mirror.pull(Path(self._job.run_dir))
 
     def send(self) -> None:
-        """Sends the run's folder as it is now.
+        """Sends the run's folder as it is now, unless a later attempt at the run has sent its own.
 
         Raises:
             StorageError: The storage does not answer.
         """
         if self._mirror is not None and self._first:
-            self._mirror.push(Path(self._job.run_dir))
+            writer = self._job.session * _ATTEMPTS + self._job.attempt
+            self._mirror.push(Path(self._job.run_dir), writer=writer)
 
 
 def fetch_results(job: Job, outcome: Outcome) -> Outcome:
@@ -78,20 +83,36 @@ class SweepCopies:
     Args:
         mirror: The storage.
         folder: The sweep's folder.
+        session: Number of this process among those that ran the sweep.
         note: Shows one line to the user.
+        taken: Called with the reason when a later process has written its record: this one, cut off
+            for a while, must end.
     """
 
-    def __init__(self, mirror: Mirror, folder: Path, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        folder: Path,
+        session: int,
+        note: Callable[[str], None],
+        taken: Callable[[str], None],
+    ) -> None:
         self._mirror = mirror
         self._folder = folder
+        self._session = session
         self._note = note
+        self._taken = taken
         self._away = False
         self._thinned: dict[str, bool] = {}
 
     def after(self, event: str) -> None:
         """Sends the record after an event that matters; a storage that is away stops nothing."""
         if event in _SENT_AT:
-            self._try(partial(self._mirror.push, self._folder, only=RECORD))
+            self._try(self._send)
+
+    def _send(self) -> None:
+        if not self._mirror.push(self._folder, only=RECORD, writer=self._session):
+            self._taken("another process has taken the sweep over")
 
     def thin(self, spec: SweepSpec, record: Record) -> None:
         """Removes from the storage what `keep.prune` removes here."""

@@ -24,6 +24,7 @@ class Job:
         rungs: Epochs at which the worker waits for the scheduler's word.
         attempt: How often it was handed out; who holds an earlier attempt has to stop.
         storage: URI of the remote storage that `home` stands for; empty: `home` is all there is.
+        session: Number of the process that runs the sweep; later ones have greater numbers.
         needs: Folders in `home` that the run reads and that have to be fetched where it is remote.
     """
 
@@ -37,6 +38,7 @@ class Job:
     rungs: tuple[int, ...] = ()
     attempt: int = 0
     storage: str = ""
+    session: int = 0
     needs: tuple[str, ...] = ()
 
 

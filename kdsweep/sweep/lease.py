@@ -7,6 +7,7 @@ told apart: storage of this kind has no "write only if it is not there" that all
 
 import contextlib
 import os
+import secrets
 import socket
 import threading
 import time
@@ -34,7 +35,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
         StorageError: The storage does not answer.
     """
     path = folder / "lease.json"
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": clock()}
+    mine = {**_this_process(), "id": secrets.token_hex(8), "since": clock()}
     found = mirror.read(path)
     if found is not None and not _gone(found, clock()):
         ago_s = clock() - found["renewed"]
@@ -46,9 +47,14 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
         )
     done = threading.Event()
 
+    def is_mine() -> bool:
+        return (mirror.read(path) or {}).get("id") == mine["id"]
+
     def renew() -> None:
         while not done.wait(VALID_S / 4):
             with contextlib.suppress(StorageError):  # tried again; the sweep itself will notice
+                if not is_mine():  # cut off for so long that another process took over
+                    return
                 mirror.write(path, {**mine, "renewed": clock()})
 
     mirror.write(path, {**mine, "renewed": clock()})
@@ -60,14 +66,27 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
         done.set()
         thread.join()
         with contextlib.suppress(StorageError):  # it then ends by itself
-            mirror.write(path, None)
+            if is_mine():
+                mirror.write(path, None)
+
+
+def _this_process() -> dict[str, object]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot()}
+
+
+def _boot() -> str:
+    """Tells machines of one host name apart; empty where the system has no such id."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _gone(note: dict[str, object], now_s: float) -> bool:
     """Whether the writer of a note has ended: known on its own host, elsewhere after a while."""
     if now_s - float(str(note["renewed"])) > VALID_S:
         return True
-    if note["host"] != socket.gethostname():
+    if (note["host"], note.get("boot")) != (socket.gethostname(), _boot()):
         return False
     try:
         os.kill(int(str(note["pid"])), 0)

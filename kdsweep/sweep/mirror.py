@@ -24,6 +24,8 @@ from kdsweep.errors import StorageError
 
 _LIST = "files.json"
 _CONTENT = "content"
+_STAYS = frozenset({"lock"})
+"""Files that mean something on their own node only."""
 
 
 class Mirror:
@@ -52,20 +54,26 @@ class Mirror:
         except (ValueError, OSError) as error:
             raise StorageError(f"home {self.uri} is no place to store in: {error}") from error
 
-    def push(self, folder: Path, only: Collection[str] = ()) -> None:
+    def push(self, folder: Path, only: Collection[str] = (), writer: int = 0) -> bool:
         """Makes the copy of a folder equal to it; files that are equal already are not sent again.
 
         Args:
             folder: A folder below the root; a missing one is left alone.
             only: The copy consists of these files, so far as they exist; empty = of all.
+            writer: Number of the writer: the copy of one with a greater number is not replaced.
+
+        Returns:
+            Whether the copy is this writer's: no later one has written.
 
         Raises:
             StorageError: The storage cannot be written. The copy is as after the last push.
         """
         if not folder.is_dir():
-            return
+            return True
         with self._reachable(folder):
-            before = self._list(folder)
+            before, last = self._list(folder)
+            if last > writer:
+                return False
             now = {name: self._digest(folder / name) for name in _names(folder, only)}
             sent = {_content(name, digest) for name, digest in before.items()}
             wanted = {_content(name, digest): name for name, digest in now.items()}
@@ -73,7 +81,9 @@ class Mirror:
                 self._storage.makedirs(self._path(folder, _CONTENT), exist_ok=True)
                 source = str(folder / wanted[content])
                 self._storage.put_file(source, self._path(folder, _CONTENT, content))
-            self._replace(folder, before, now)
+            if (now, writer) != (before, last):
+                self._replace(folder, before, now, writer)
+        return True
 
     def pull(self, folder: Path, only: Collection[str] = ()) -> None:
         """Makes a folder equal to its copy; where there is no copy it is left alone.
@@ -86,7 +96,7 @@ class Mirror:
             StorageError: The storage cannot be read, or holds damaged files.
         """
         with self._reachable(folder):
-            copied = self._list(folder)
+            copied, _ = self._list(folder)
             if not copied:
                 return
             wanted = {n: digest for n, digest in copied.items() if not only or n in only}
@@ -108,7 +118,7 @@ class Mirror:
             StorageError: The storage cannot be read.
         """
         with self._reachable(folder):
-            digest = self._list(folder).get(name)
+            digest = self._list(folder)[0].get(name)
             if digest is None:
                 return None
             path = self._path(folder, _CONTENT, _content(name, digest))
@@ -125,14 +135,16 @@ class Mirror:
             StorageError: The storage cannot be written.
         """
         with self._reachable(folder):
-            before = self._list(folder)
-            self._replace(folder, before, {n: d for n, d in before.items() if not drop(n)})
+            before, writer = self._list(folder)
+            now = {name: digest for name, digest in before.items() if not drop(name)}
+            if now != before:
+                self._replace(folder, before, now, writer)
 
-    def _replace(self, folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    def _replace(
+        self, folder: Path, before: Mapping[str, str], now: Mapping[str, str], writer: int
+    ) -> None:
         """Puts a new list in place, and then removes the content that only the old one named."""
-        if now == before:
-            return
-        text = json.dumps({"files": now}, indent=1, sort_keys=True).encode()
+        text = json.dumps({"files": now, "writer": writer}, indent=1, sort_keys=True).encode()
         self._storage.makedirs(self._path(folder), exist_ok=True)
         self._storage.pipe_file(self._path(folder, _LIST), text)
         gone = {_content(*item) for item in before.items()} - {_content(*i) for i in now.items()}
@@ -176,20 +188,21 @@ class Mirror:
 
         return fetch
 
-    def _list(self, folder: Path) -> dict[str, str]:
-        """The files of a folder's copy, checked to stay inside of it."""
+    def _list(self, folder: Path) -> tuple[dict[str, str], int]:
+        """The files of a folder's copy, checked to stay inside of it, and who wrote it."""
         path = self._path(folder, _LIST)
         try:
-            found = json.loads(self._storage.cat_file(path))["files"]
+            found = json.loads(self._storage.cat_file(path))
+            names, writer = dict(found["files"]), int(found.get("writer", 0))
         except FileNotFoundError:
-            return {}
+            return {}, 0
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{self.uri}: {path} is damaged ({error!r}).") from error
-        for name in found:
+        for name in names:
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or PurePosixPath(name).is_absolute():
                 raise StorageError(f"{self.uri}: {path} names {name!r}, outside its folder.")
-        return dict(found)
+        return names, writer
 
     def _digest(self, path: Path) -> str:
         """Digest of a file's content, computed anew only where the file has changed."""
@@ -222,7 +235,9 @@ def _names(folder: Path, only: Collection[str]) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in found
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+        if path.is_file()
+        and path.name not in _STAYS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 

@@ -79,8 +79,3 @@ def _reserved() -> set[str]:
         and group.state != "REMOVED"
         and any({"CPU", "GPU"} & set(bundle["unit_resources"]) for bundle in group.bundles or ())
     }
-
-
-def _address() -> str:
-    """Our own cluster: without an address, Ray asks any one that runs on this machine."""
-    return str(ray.get_runtime_context().gcs_address)

@@ -10,6 +10,7 @@ from typing import Any
 from kdsweep.engine import files
 from kdsweep.engine.teacher import teacher_dir
 from kdsweep.errors import SweepError
+from kdsweep.spec.inputs import inputs_of
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection
@@ -281,6 +282,7 @@ class Session:
             execute=self._settings.execute,
             rungs=rungs if plan.kind == "search" else (),
             storage=self._settings.storage,
+            session=len(self._ledger.record.starts),
             needs=(str(teachers),) if teachers is not None and not teacher else (),
         )
 
@@ -319,15 +321,6 @@ def _import_ray_libraries() -> None:
     """Takes some seconds, which pass while Ray starts."""
     import kdsweep.sweep.slot_host
     import kdsweep.sweep.trial  # noqa: F401
-
-
-def inputs_of(run: RunSpec) -> dict[str, str]:
-    """Files and folders that a run reads, by the key that names them."""
-    paths = {
-        "run.data.root": getattr(run.data, "root", None),
-        "run.teacher.checkpoint": run.teacher.checkpoint if run.teacher else None,
-    }
-    return {key: str(path) for key, path in paths.items() if path}
 
 
 def _need(spec: SweepSpec) -> Need:

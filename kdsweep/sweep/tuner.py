@@ -217,7 +217,10 @@ def _run(
     interrupt = Interrupt()
     uri = _tracking(spec, settings, tracking_uri)
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
-    copies = SweepCopies(mirror, folder, display.note) if mirror else None
+    session = len(Record.read(folder / JOURNAL).starts) + 1
+    copies = (
+        SweepCopies(mirror, folder, session, display.note, interrupt.raise_) if mirror else None
+    )
     after = copies.after if copies else lambda _: None
     publisher = Publisher(
         spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note

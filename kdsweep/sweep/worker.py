@@ -4,6 +4,7 @@ The first worker talks to the pool and passes jobs and stop decisions on to the 
 of them make the same calls in the same order.
 """
 
+import contextlib
 import gc
 import socket
 import traceback
@@ -133,7 +134,10 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     except Exception as error:  # the trial boundary: any error fails the trial, not the sweep
         if group.world > 1 and is_lost_peer(error):
             raise
-        return _ended_by(error, relay.epoch, place.run_dir if group.first else None)
+        outcome = _ended_by(error, relay.epoch, place.run_dir if group.first else None)
+        with contextlib.suppress(StorageError):  # what failed may be the storage
+            copies.send()
+        return outcome
 
 
 def is_lost_peer(error: BaseException | None) -> bool:

@@ -40,7 +40,7 @@ def test_another_machine_gets_the_whole_record(nodes):
 def test_a_record_that_the_storage_did_not_get_is_not_overwritten(nodes, monkeypatch):
     mirror = nodes[0]
     folder, notes = mirror.root / "sweeps" / "pvd", []
-    copies = SweepCopies(mirror, folder, notes.append)
+    copies = SweepCopies(mirror, folder, 1, notes.append, pytest.fail)
     write(folder, "sweep_started")
     copies.after("sweep_started")
     with monkeypatch.context() as patch:
@@ -75,3 +75,47 @@ def test_a_refused_resume_leaves_the_running_record_alone(nodes, tmp_path, monke
             resume("pvd", home=uri)
         running.append("trial_ended")
     assert held(folder) == ["sweep_started", "trial_created", "trial_ended"]
+
+
+def test_a_driver_that_was_cut_off_writes_nothing_over_its_successor(nodes):
+    folders = [mirror.root / "sweeps" / "pvd" for mirror in nodes]
+    reasons = []
+    first = SweepCopies(nodes[0], folders[0], 1, pytest.fail, reasons.append)
+    second = SweepCopies(nodes[1], folders[1], 2, pytest.fail, pytest.fail)
+    write(folders[0], "sweep_started")
+    first.after("sweep_started")
+    fetch_record(nodes[1], folders[1])
+    write(folders[1], "sweep_started", "trial_ended")
+    second.after("trial_ended")
+    write(folders[0], "trial_created")
+    first.after("trial_created")
+    assert reasons == ["another process has taken the sweep over"]
+    fetch_record(nodes[0], folders[0])
+    assert held(folders[0]) == ["sweep_started", "sweep_started", "trial_ended"]
+
+
+def test_a_worker_that_comes_back_late_replaces_nothing_in_the_storage(nodes):
+    one, two = nodes
+    for mirror, text in ((one, "old"), (two, "new")):
+        (mirror.root / "run").mkdir(parents=True)
+        (mirror.root / "run" / "student").write_text(text)
+    assert one.push(one.root / "run", writer=1_000_001)
+    assert two.push(two.root / "run", writer=1_000_002)
+    assert not one.push(one.root / "run", writer=1_000_001)
+    one.pull(one.root / "run")
+    assert (one.root / "run" / "student").read_text() == "new"
+    # a later process of the sweep counts its attempts anew
+    assert one.push(one.root / "run", writer=2_000_001)
+
+
+def test_the_lock_of_a_run_stays_on_its_node(nodes):
+    one, two = nodes
+    for mirror in nodes:
+        (mirror.root / "run").mkdir(parents=True)
+        (mirror.root / "run" / "lock").write_text("")
+    (one.root / "run" / "log").write_text("1")
+    one.push(one.root / "run")
+    inode = (two.root / "run" / "lock").stat().st_ino
+    two.pull(two.root / "run")
+    assert (two.root / "run" / "lock").stat().st_ino == inode
+    assert (two.root / "run" / "log").read_text() == "1"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -69,3 +70,18 @@ def test_a_killed_process_of_this_machine_need_not_be_waited_for(mirror, folder,
     assert note["pid"] != os.getpid()
     with leased(mirror, folder):
         pass
+
+
+def test_a_note_that_another_process_took_over_is_left_to_it(mirror, folder):
+    with leased(mirror, folder):
+        leave(mirror, folder, renewed=1000.0, id="other")
+    assert mirror.read(folder / "lease.json")["id"] == "other"
+
+
+def test_a_machine_of_the_same_name_is_another_one(mirror, folder):
+    leave(mirror, folder, pid=2**22 + 1, host=socket.gethostname(), boot="x", renewed=1000.0)
+    with (
+        pytest.raises(SweepError, match="is running already"),
+        leased(mirror, folder, clock=lambda: 1001.0),
+    ):
+        pytest.fail("it may still run")
