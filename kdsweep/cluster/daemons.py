@@ -15,6 +15,9 @@ from typing import Literal
 
 What = Literal["ray", "mlflow"]
 
+ENDED = 3
+"""Exit code of `alive` where the daemon does not run."""
+
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+)
     | (?P<word>(?:[0-9]*[<>]{1,2}&[0-9-]|&>{1,2}|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s;&|'"\\])+)
@@ -200,8 +203,12 @@ def stop(cluster: str, what: What) -> str:
 
 
 def alive(cluster: str, what: What) -> str:
-    """One line of shell that succeeds where a daemon runs, and else prints the end of its log."""
-    return f'{_find(cluster, what)}; [ -n "$k" ] || {{ tail -n 20 "$d/{what}.log"; exit 3; }}'
+    """One line of shell that succeeds where a daemon runs.
+
+    Where it does not, it prints the end of its log and exits with `ENDED`. Another code, such as
+    of a machine that can start no process, says nothing of the daemon.
+    """
+    return f'{_find(cluster, what)}; [ -n "$k" ] || {{ tail -n 20 "$d/{what}.log"; exit {ENDED}; }}'
 
 
 def _find(cluster: str, what: What) -> str:

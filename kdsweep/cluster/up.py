@@ -1,11 +1,12 @@
 """Joins a cluster, starts it where it is not up, and ends it."""
 
+import fcntl
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from kdsweep.cluster import daemons
@@ -20,6 +21,8 @@ from kdsweep.errors import ResourceError
 Say = Callable[[str], object]
 
 _READY_S = 180.0
+_BUSY_S = 120.0
+"""How long a Ray that runs may be silent: a loaded head answers late, not never."""
 
 
 @contextmanager
@@ -27,14 +30,14 @@ def joined(cluster: Launcher) -> Iterator[Link | None]:
     """The way to a cluster that is up; None where it is not.
 
     Raises:
-        ResourceError: It is up, but this machine cannot reach it or is not let in.
+        ResourceError: It is up, but does not answer, cannot be reached, or lets nobody in.
     """
     host = head_of(cluster)
     if host is None:
         yield None
         return
     with _line(cluster, host) as link:
-        answer = ask(link)
+        answer = _answer(cluster, host, link)
         if answer in ("no token", "wrong token") and (token := fetch_token(cluster, host)):
             write_token(cluster.name, token)
             link = Link(link.url, token, link.mlflow_url)
@@ -48,6 +51,28 @@ def joined(cluster: Launcher) -> Iterator[Link | None]:
             raise _shut(cluster, link, answer)
 
 
+def _answer(cluster: Launcher, host: Here | Host, link: Link) -> Answer:
+    """What a head answers; "down" only where its Ray has ended.
+
+    A silent Ray is busy as long as its process lives: what takes it for ended, and starts it
+    again, ends every sweep on it.
+    """
+    until = time.monotonic() + _BUSY_S
+    while (answer := ask(link)) == "down":
+        ran = host.run(daemons.alive(cluster.name, "ray"))
+        if ran.code == daemons.ENDED:
+            return "down"
+        if time.monotonic() > until:
+            raise ResourceError(
+                f"Ray of cluster {cluster.name!r} runs on {host.name}, but has not answered on "
+                f"port {cluster.dashboard_port} for {_BUSY_S:.0f} s. It is left as it is, because "
+                "sweeps may run on it. Try again when the machine is less busy; `kdsweep down "
+                f"--cluster {cluster.path}` ends it for good."
+            )
+        time.sleep(1.0)
+    return answer
+
+
 @contextmanager
 def running(cluster: Launcher, say: Say) -> Iterator[Link]:
     """The way to a cluster, which is started where it is not up.
@@ -55,16 +80,32 @@ def running(cluster: Launcher, say: Say) -> Iterator[Link]:
     Raises:
         ResourceError: It does not start; the message holds the end of the log.
     """
-    with joined(cluster) as link:
-        if link is not None:
-            say(f"Cluster {cluster.name} is up: joining it.")
-            yield link
-            return
-    start(cluster, say)
-    with joined(cluster) as link:
+    with ExitStack() as stack:
+        with _only_launch(cluster, say):
+            link = stack.enter_context(joined(cluster))
+            if link is not None:
+                say(f"Cluster {cluster.name} is up: joining it.")
+            else:
+                stack.close()
+                start(cluster, say)
+                link = stack.enter_context(joined(cluster))
         if link is None:
             raise ResourceError(f"cluster {cluster.name!r} has gone down again after its start.")
         yield link
+
+
+@contextmanager
+def _only_launch(cluster: Launcher, say: Say) -> Iterator[None]:
+    """Keeps this user's other launches out: a start would end the Ray that another has begun."""
+    path = state_dir(cluster.name) / "start.lock"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("a") as file:  # its lock ends with it, also where the process is killed
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another launch is starting or joining cluster {cluster.name}: waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def start(cluster: Launcher, say: Say) -> None:
