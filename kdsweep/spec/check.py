@@ -22,7 +22,8 @@ class SpaceRow:
         values: Its values in words: ``0.01 .. 10``, or the options.
         count: Number of different values; None = continuous.
         here: The value that the file's own run has; None where it has no such field.
-        published: Default of the class that owns the field, its published setting.
+        published: The method's published setting, the default of its class; None for keys of
+            others, whose defaults are nobody's published setting.
         when: The conditions in words; empty = always searched.
     """
 
@@ -174,13 +175,14 @@ def _row(sweep: SweepSpec, key: str) -> SpaceRow:
     except LookupError:
         here = None
     values = sweep.trial_run(branch).to_dict()
+    ours = key.startswith("method.")
     return SpaceRow(
         key=key,
         kind=distribution.kind,
         values=distribution.words(),
         count=distribution.count,
         here=here,
-        published=default_of(RunSpec, values, tuple(key.split("."))),
+        published=default_of(RunSpec, values, tuple(key.split("."))) if ours else None,
         when=", ".join(
             f"{parent} = {' or '.join(map(str, allowed))}"
             for parent, allowed in distribution.when.items()
@@ -198,8 +200,7 @@ def _notes(sweep: SweepSpec, rows: Sequence[SpaceRow], total: int | None) -> Ite
             if parent not in sweep.space and not _holds(sweep, row.key, parent):
                 yield f"{row.key} is never searched: {row.when} does not hold in this run."
         default = row.published
-        ours = row.key.startswith("method.")
-        if ours and default is not None and not sweep.space[row.key].contains(default):
+        if default is not None and not sweep.space[row.key].contains(default):
             yield f"{row.key}: the published value {default} is outside of the search space."
     if sweep.confirm.top == 0 and rows:
         yield "sweep.confirm.top is 0: the best may be a lucky seed."

@@ -79,15 +79,20 @@ class Publisher:
             Events that could not be sent; the user is told.
         """
         if self._deadline is None:
+            if not self._begun():  # refused before its first trial: nothing that anybody misses
+                timeout_s = 0.0
             self._deadline = time.monotonic() + timeout_s
             self._wake.set()
             self._thread.join(timeout_s)
-            if left := self._left():
+            if (left := self._left()) and self._begun():
                 self._note(
                     f"Tracking has not got {left} of the sweep's events. None is lost: they are "
                     f"in {self._journal} and are sent by `kdsweep resume {self._sweep}`."
                 )
         return self._left()
+
+    def _begun(self) -> bool:
+        return any(event["event"] == "trial_created" for event in journal.events(self._journal))
 
     def _left(self) -> int:
         return sum(1 for _ in journal.read(self._journal, self._offset))

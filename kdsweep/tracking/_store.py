@@ -22,7 +22,13 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _CONNECT_SECONDS = 3.0
-_TRY_LATER = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+_TRY_LATER = {
+    *("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED"),
+    *("REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+    # A proxy in front of a server that restarts, a login that has expired: people mend these.
+    *("ENDPOINT_NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"),
+}
+"""Answers that say nothing of the request itself; it is sent again, and none is lost."""
 
 
 def configure() -> None:
