@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -33,7 +34,7 @@ def elsewhere(
     if cluster is not None:
         return cluster
     if address is not None and "://" in address:
-        if address.startswith(("http://", "https://")):
+        if _is_http(address):
             return address
         raise SpecError(
             f"--address {address} is of no known kind. Valid: http://HOST:8265 or https://... (Ray "
@@ -44,6 +45,15 @@ def elsewhere(
             hint = " `kdsweep check` is the dry run of a sweep file." if name == "--dry-run" else ""
             raise SpecError(f"{name} is for sweeps on a cluster: add --cluster FILE.{hint}")
     return None
+
+
+def _is_http(address: str) -> bool:
+    """Whether an address names a host, and a port that there can be."""
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def on_this_cluster(address: str | None, home: str) -> None:

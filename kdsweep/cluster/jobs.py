@@ -1,6 +1,7 @@
 """Ray Jobs: submits the driver of a sweep, finds it again, follows its log, stops it."""
 
 import asyncio
+import http.client
 import logging
 import os
 import time
@@ -90,7 +91,7 @@ def ask(link: Link, *, timeout_s: float = 5.0) -> Answer:
         if error.code in (401, 403):
             return "no token" if error.code == 401 else "wrong token"
         return "down"
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # the last: it speaks no HTTP
         return "down"
 
 

@@ -1,8 +1,10 @@
 """The commands about clusters: which options go together, and what is said where nothing is up."""
 
 import base64
+import contextlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -44,6 +46,8 @@ def kdsweep(tmp_path):
         (["launch", DIGITS, "--detach"], "--detach is for sweeps on a cluster"),
         (["launch", DIGITS, "--dry-run"], "`kdsweep check` is the dry run of a sweep file"),
         (["launch", DIGITS, "--address", "ray://h:10001"], "is of no known kind"),
+        (["status", "--address", "http://127.0.0.1:x"], "is of no known kind"),
+        (["status", "--address", "http://"], "is of no known kind"),
         (["launch", DIGITS, "--address", "auto"], "must be the absolute path"),
         (["resume", "x", "--address", "auto"], "must be the absolute path"),
         (["launch", DIGITS, "--cluster", LOCAL, "--home", "runs"], "--home is a path of this"),
@@ -138,6 +142,25 @@ def test_an_address_where_nothing_listens_is_told(kdsweep, unused_ports):
     done = kdsweep("launch", DIGITS, "--address", url)
     assert done.returncode == 2
     assert f"no Ray cluster answers at {url}." in done.stderr
+
+
+def test_an_address_that_speaks_no_http_is_told(kdsweep):
+    def talk() -> None:
+        with contextlib.suppress(OSError):  # the listener is closed at the end
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1024)
+                    connection.sendall(b"\x00\x00 this is no HTTP\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=talk, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done = kdsweep("status", "--address", url)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert done.returncode == 2
+    assert f"no Ray cluster answers at {url}." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 STAND_IN = """\
