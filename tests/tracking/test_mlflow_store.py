@@ -1,9 +1,11 @@
 """What stands in MLflow after a sweep, and what MLflow must not do to us."""
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,31 @@ def test_the_default_store_lies_in_the_home_and_prints_nothing(tmp_path):
     assert done.stdout + done.stderr == ""
     assert (tmp_path / "home" / "mlflow.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 503, 504])
+def test_an_answer_that_people_or_time_mend_is_no_refusal(tmp_path, status):
+    """A proxy in front of a server that restarts, or a login that has expired, loses no result."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"not now")
+
+        do_GET = do_HEAD = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(TrackingUnavailable):
+            connect(f"http://127.0.0.1:{server.server_port}", tmp_path).sweeps()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
