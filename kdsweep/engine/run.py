@@ -116,6 +116,22 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     return RunResult("finished", trained.epoch, metrics, place.run_dir)
 
 
+def check_fit(spec: RunSpec, home: Path) -> None:
+    """Checks that method, student and teacher of a run fit each other, without training.
+
+    Args:
+        spec: The run.
+        home: Folder of everything that kdsweep writes.
+
+    Raises:
+        TapError: The method cannot pair student and teacher.
+        SpecError: The run contradicts itself.
+        CheckpointError: Weights to start from are missing or of another shape.
+        DataError: The classes cannot be counted, because the data is missing or damaged.
+    """
+    _build(spec, home)
+
+
 @dataclass
 class _Parts:
     task: Task

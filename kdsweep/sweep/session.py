@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.engine import files
+from kdsweep.engine.run import check_fit
 from kdsweep.engine.teacher import teacher_dir
 from kdsweep.errors import SweepError
 from kdsweep.spec.inputs import inputs_of
@@ -315,6 +316,7 @@ class Session:
         task = task_of(run.task)(run.data, run.loss, home=home)
         with files.locked(home / "data.lock"):
             task.prepare()
+        check_fit(run, home)  # a method that cannot pair the networks is told before any trial
 
 
 def _import_ray_libraries() -> None:

@@ -125,3 +125,26 @@ def test_a_name_cannot_leave_the_storage_folder(kdsweep, tmp_path):
     evil.mkdir()
     (evil / "sweep.json").write_text("{bad")
     assert "no sweep '../../evil'" in kdsweep("resume", "../../evil")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_method_that_cannot_pair_the_networks_is_refused_before_any_trial(kdsweep, tmp_path):
+    path = tmp_path / "unfit.yaml"
+    path.write_text(
+        "run:\n"
+        "  task: metric_learning\n"
+        "  data: {format: digits}\n"
+        "  teacher: {model: small_cnn, train: {epochs: 1, batch_size: 64}}\n"
+        "  student: {model: small_cnn, width: 0.5}\n"
+        "  method: {name: fitnet, tap: layer4}\n"
+        "  train: {epochs: 1, batch_size: 64}\n"
+        "sweep:\n"
+        "  name: unfit\n"
+        "  objectives: {recall_at_1: max}\n"
+        "space:\n"
+        "  method.hint: {log_uniform: [0.1, 10]}\n"
+    )
+    told = kdsweep("launch", str(path))
+    assert "method 'fitnet' needs tap 'layer4'" in told and "layer3" in told
+    assert "Tracking has not got" not in told

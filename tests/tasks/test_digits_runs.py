@@ -5,7 +5,7 @@ import torch
 
 from kdsweep.engine.load import load_student
 from kdsweep.engine.place import Place
-from kdsweep.engine.run import execute
+from kdsweep.engine.run import check_fit, execute
 from kdsweep.errors import SpecError, TapError
 from kdsweep.spec.run import RunSpec
 
@@ -66,9 +66,12 @@ def test_an_embedding_learns_from_the_teachers_answers_over_training_classes(run
     assert load_student(result.run_dir).taps()["logits"].channels == 5
 
 
-def test_a_method_on_logits_needs_networks_that_give_them(run):
+def test_a_method_on_logits_needs_networks_that_give_them(run, tmp_path):
     with pytest.raises(TapError, match=r"method 'kd' needs tap 'logits'"):
         run(_spec(teacher=TEACHER, method={"name": "kd"}))
+    with pytest.raises(TapError, match=r"method 'fitnet' needs tap 'layer4'.*Valid: .*layer3"):
+        check_fit(_spec(teacher=TEACHER, method={"name": "fitnet", "tap": "layer4"}), tmp_path)
+    check_fit(_spec(teacher=TEACHER, method={"name": "fitnet", "tap": "layer3"}), tmp_path)
 
 
 def test_stored_knowledge_gives_the_same_relations_as_live_one(run):
