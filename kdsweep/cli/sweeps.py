@@ -51,16 +51,15 @@ def launch(
         ended = start(file, overrides or (), home=home, tracking_uri=tracking_uri, address=address)
         _exit(ended.state)
         return
-    from kdsweep.cli.remote import send
+    from kdsweep.cli.remote import checked_place, send
     from kdsweep.cluster.driver import make_driver
-    from kdsweep.cluster.portable import refuse_local
     from kdsweep.spec.load import load_sweep
 
     sweep = load_sweep(file, overrides or ())
     given = flags(context)
-    refuse_local(sweep, given.get("home"), given.get("tracking_uri"))
+    target = checked_place(where, sweep, given)
     driver = make_driver("launch", sweep.name, file, overrides or (), **given)
-    _exit_code(send(where, driver, detach=detach, dry_run=dry_run))
+    _exit_code(send(target, driver, detach=detach, dry_run=dry_run))
 
 
 @command(
@@ -94,15 +93,14 @@ def resume(
         )
         _exit(ended.state)
         return
-    from kdsweep.cli.remote import checked_name, send
+    from kdsweep.cli.remote import checked_name, checked_place, send
     from kdsweep.cluster.driver import make_driver
-    from kdsweep.cluster.portable import refuse_local
 
     given = flags(context)
-    refuse_local(None, given.get("home"), given.get("tracking_uri"))
+    target = checked_place(where, None, given)
     options = [*(["--more", str(more)] if more else []), *(["--retry", retry] if retry else [])]
     driver = make_driver("resume", checked_name(name), None, options, **given)
-    _exit_code(send(where, driver, detach=detach, dry_run=dry_run))
+    _exit_code(send(target, driver, detach=detach, dry_run=dry_run))
 
 
 def _exit(state: str) -> None:

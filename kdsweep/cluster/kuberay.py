@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from kdsweep.cluster.files import Faults, Part
 from kdsweep.cluster.schema import check_schema
+from kdsweep.cluster.tracking import is_loopback, trouble
 from kdsweep.home import home_uri
 from kdsweep.spec.fault import Path
 from kdsweep.spec.sweep import NAME_PATTERN
@@ -177,17 +178,20 @@ def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
     env = _environment(part)
     home = env.get("KDSWEEP_HOME")
     where: Path = (*_HEAD_PATH, *_POD, "containers", 0, "env")
-    if isinstance(home, str) and home_uri(home):
-        return
-    if not isinstance(home, str) or not home.startswith("/"):
+    if not isinstance(home, str) or not (home.startswith("/") or home_uri(home)):
         hint = "Such as: {name: KDSWEEP_HOME, value: /shared/kdsweep}"
         given = f"not {home!r}" if home else f"it has {', '.join(map(str, env)) or 'none'}"
         faults.add(part, where, f"must give KDSWEEP_HOME as an absolute path; {given}", hint)
         return
-    try:
-        _ = urlsplit(str(env.get("MLFLOW_TRACKING_URI", ""))).port
-    except ValueError as error:
-        faults.add(part, where, f"MLFLOW_TRACKING_URI is no address: {error}")
+    uri = str(env.get("MLFLOW_TRACKING_URI") or "")
+    if found := trouble(home, uri):
+        faults.add(part, where, *found)
+    if is_loopback(uri):
+        hint = "MLflow has a pod of its own. Name its Service: http://SERVICE:5000"
+        text = "MLFLOW_TRACKING_URI is a loopback address, which in a pod is the pod itself"
+        faults.add(part, where, text, hint)
+    if home_uri(home):
+        return
     for group in groups:
         mounts = part.get(*group, *_POD, "containers", 0, "volumeMounts") or ()
         paths = [mount.get("mountPath") for mount in mounts if isinstance(mount, dict)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from kdsweep.cluster import daemons
+from kdsweep.cluster import daemons, tracking
 from kdsweep.cluster.daemons import Daemon
 from kdsweep.cluster.files import Faults, Part
 from kdsweep.cluster.quiet import quietly
@@ -194,6 +194,17 @@ def _check_head(part: Part, path: Path, daemon: Daemon, faults: Faults) -> None:
         faults.add(
             part, path, f"MLFLOW_TRACKING_URI is a relative path: {uri!r}", "Use sqlite:////"
         )
+    if found := tracking.trouble(home or "/", uri):
+        faults.add(part, path, *found)
+    if tracking.is_loopback(uri) and not any(
+        other.what == "mlflow" for line in part.get(_HEAD) if (other := daemons.parse(line))
+    ):
+        hint = (
+            f"Add a line to {_HEAD}, such as: mlflow server --host 127.0.0.1 --port 5000 (see "
+            "cluster/onprem.yaml), or name a server by the address at which the head reaches it."
+        )
+        text = "MLFLOW_TRACKING_URI is a loopback address, but nothing starts MLflow there"
+        faults.add(part, path, text, hint)
 
 
 def _check_hosts(part: Part, faults: Faults) -> None:

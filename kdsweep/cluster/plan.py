@@ -1,6 +1,5 @@
 """What `--dry-run` shows: every command, file and variable that a launch would send; no secrets."""
 
-import re
 import shlex
 from collections.abc import Iterator
 
@@ -9,20 +8,9 @@ from kdsweep.cluster.driver import Driver
 from kdsweep.cluster.kuberay import KubeRay
 from kdsweep.cluster.launcher import prepare
 from kdsweep.cluster.load import Cluster
+from kdsweep.cluster.mask import mask
 from kdsweep.cluster.package import ENVIRONMENT
 from kdsweep.cluster.token import token_file
-
-_SECRET = re.compile(
-    r"""(?P<name>\b[A-Za-z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|ACCESS_KEY|API_KEY)
-    (?!_PATH|_FILE)[A-Za-z0-9_]*\s*[=:]\s*)(?P<value>'[^']*'|"[^"]*"|[^\s'"]+)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_IN_URL = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s@'\"]+@", re.IGNORECASE)
-
-
-def mask(text: str) -> str:
-    """A text without the values of variables whose names tell of secrets, or passwords in URLs."""
-    return _IN_URL.sub(r"\g<head>***@", _SECRET.sub(_star, text))
 
 
 def describe(cluster: Cluster | str, driver: Driver) -> str:
@@ -95,7 +83,3 @@ def _job(driver: Driver, python: str) -> Iterator[str]:
         yield f"    {name}{f' {count} files' if name.endswith('/') else source}"
     yield "  Environment   " + ", ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
     yield f"  Metadata      kdsweep_sweep={driver.sweep}"
-
-
-def _star(match: re.Match[str]) -> str:
-    return f"{match['name']}***"

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from kdsweep.cluster.load import Cluster
+from kdsweep.cluster.tracking import is_loopback, trouble
 from kdsweep.errors import SpecError
 from kdsweep.home import home_uri
 from kdsweep.spec.sweep import SweepSpec
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 
 def refuse_local(sweep: SweepSpec | None, home: str | None, tracking_uri: str | None) -> None:
@@ -36,6 +36,26 @@ def refuse_local(sweep: SweepSpec | None, home: str | None, tracking_uri: str | 
         raise SpecError("\n".join(faults))
 
 
+def refuse_untracked(
+    cluster: Cluster, sweep: SweepSpec | None, home: str | None, tracking_uri: str | None
+) -> None:
+    """Ends here if results of a sweep on a cluster could be tracked nowhere.
+
+    Args:
+        cluster: The cluster, for what its file says.
+        sweep: The sweep; None where one is resumed.
+        home: What `--home` says.
+        tracking_uri: What `--tracking-uri` says.
+
+    Raises:
+        SpecError: The home is remote storage, and no MLflow server is named.
+    """
+    written = sweep.tracking.uri if sweep and sweep.tracking else None
+    uri = tracking_uri or cluster.tracking_uri or written or ""
+    if found := trouble(home or cluster.home or "", uri):
+        raise SpecError(f"{cluster.path}: {found.text}. {found.hint}, or give --tracking-uri.")
+
+
 def _home(home: str | None) -> Iterator[str]:
     if home is not None and not _is_absolute(home):
         yield (
@@ -53,7 +73,7 @@ def _uri(key: str, uri: str | None) -> Iterator[str]:
             f"{key} holds a password, which everybody who sees the cluster's jobs could read. Set "
             "MLFLOW_TRACKING_URI on the head instead (see the cluster file)."
         )
-    if parts.scheme.startswith("http") and parts.hostname in _LOOPBACK:
+    if is_loopback(uri):
         yield (
             f"{key} is an address of this machine: {parts.hostname}:{parts.port or 80}. The sweep "
             "runs on the cluster's head: name a server that the head reaches, or leave it out and "

@@ -85,6 +85,22 @@ def test_options_beat_the_cluster_file(kdsweep):
     ) in done.stdout
 
 
+def test_remote_storage_without_a_server_is_refused_before_a_cluster_is_started(kdsweep, tmp_path):
+    path = tmp_path / "c.yaml"
+    plain = Path(LOCAL).read_text().replace("MLFLOW_TRACKING_URI=http://127.0.0.1:5000", "A=1")
+    path.write_text(plain)
+    words = ["launch", DIGITS, "--cluster", str(path), "--dry-run", "--home", "s3://bucket/runs"]
+    done = kdsweep(*words)
+    assert done.returncode == 2
+    assert "home s3://bucket/runs is remote storage" in done.stderr
+    assert "--tracking-uri" in done.stderr
+    for named in (
+        ["--tracking-uri", "http://mlflow.corp:5000"],
+        ["sweep.tracking={uri: 'http://mlflow.corp:5000'}"],
+    ):
+        assert kdsweep(*words, *named).returncode == 0
+
+
 def test_a_cluster_that_is_not_up_says_what_starts_it(kdsweep, tmp_path, unused_ports):
     dashboard, _ = unused_ports
     path = tmp_path / "c.yaml"

@@ -144,6 +144,9 @@ def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told
         ("onprem", "bin/ray start --head", "bin/ray stop --head", "ends every Ray"),
         ("onprem", "--address=$RAY_HEAD_IP:6379", "--address=x && echo up", "must be the last"),
         ("onprem", "http://127.0.0.1:5000", "sqlite:///runs.db", "is a relative path"),
+        ("onprem", "nohup ~/kdsweep-venv/bin/mlflow server", "echo", "nothing starts MLflow there"),
+        ("onprem", "http://127.0.0.1:5000", "http://[::1]:5x", "is no address"),
+        ("kuberay", "http://kdsweep-mlflow:5000", "http://localhost:5000", "Name its Service"),
         ("kuberay", "authOptions: {mode: token}", "authOptions: {}", "mode: token"),
         ("kuberay", "value: /shared/kdsweep}", "value: kdsweep}", "absolute path"),
         ("kuberay", "value: /shared/kdsweep}", "value: /home/ray}", "mounts nothing"),
@@ -158,6 +161,36 @@ def test_what_kdsweep_relies_on_is_checked_before_anything_is_touched(
     message = refusal_of(tmp_path, shipped(name).replace(old, new, 1))
     assert re.search(r"c\.yaml:\d+: ", message)
     assert told in message
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "old", "uri"),
+    [
+        (
+            "onprem",
+            "KDSWEEP_HOME=/shared/kdsweep",
+            "MLFLOW_TRACKING_URI=http://127.0.0.1:5000",
+            "A=1",
+        ),
+        (
+            "onprem",
+            "KDSWEEP_HOME=/shared/kdsweep",
+            "http://127.0.0.1:5000",
+            "postgresql://u:pw-in-a-url@db/m",
+        ),
+        ("kuberay", "value: /shared/kdsweep}", "http://kdsweep-mlflow:5000", ""),
+    ],
+)
+def test_remote_storage_as_the_home_needs_an_mlflow_server(tmp_path, name, home, old, uri):
+    text = shipped(name)
+    assert old in text
+    stored = text.replace(home, home.replace("/shared", "s3://bucket"), 1)
+    (tmp_path / "c.yaml").write_text(stored)
+    assert load_cluster(tmp_path / "c.yaml").home == "s3://bucket/kdsweep"
+    message = refusal_of(tmp_path, stored.replace(old, uri, 1))
+    assert "home s3://bucket/kdsweep is remote storage" in message
+    assert "Set MLFLOW_TRACKING_URI to an MLflow server" in message
+    assert "pw-in-a-url" not in message
 
 
 def test_all_faults_are_told_at_once(tmp_path):
