@@ -1,19 +1,30 @@
-"""Takes secrets out of what is shown: values of telling variables, and users of URLs."""
+"""Takes secrets out of what is shown: values of telling names, credentials of URLs and headers."""
 
 import re
 
-_SECRET = re.compile(
-    r"""(?P<name>\b[A-Za-z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|ACCESS_KEY|API_KEY)
-    (?!_PATH|_FILE)[A-Za-z0-9_]*\s*[=:]\s*)(?P<value>'[^']*'|"[^"]*"|[^\s'"]+)""",
-    re.VERBOSE | re.IGNORECASE,
+_TELLING = (
+    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY)"
+    r"(?![_-](?:PATH|FILE))[A-Z0-9_-]*"
 )
-_IN_URL = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s@'\"]+@", re.IGNORECASE)
+_WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|])+"""
+"""A word of the shell: it ends at a space or an operator outside quotes."""
+
+_NAMED = re.compile(rf"""(?P<name>\b[A-Z0-9_-]*{_TELLING}["']?\s*[=:]\s*){_WORD}""", re.IGNORECASE)
+_OPTION = re.compile(rf"(?P<name>(?<!\S)--?[A-Z0-9_-]*{_TELLING}\s+)(?!-){_WORD}", re.IGNORECASE)
+_HEADER = re.compile(r"""(?P<name>\b(?:Bearer|Basic)\s+)[^\s'";&|]+""", re.IGNORECASE)
+# A password may hold '@' and '/'; what follows a host's port is no password.
+_URL = re.compile(
+    r"""(?P<name>\b[A-Z][A-Z0-9+.-]*://)(?:[^\s/:@'"]*:(?!\d+/)[^\s'"]*|[^\s/'"]+)@""",
+    re.IGNORECASE,
+)
 
 
 def mask(text: str) -> str:
-    """A text without the values of variables whose names tell of secrets, or passwords in URLs."""
-    return _IN_URL.sub(r"\g<head>***@", _SECRET.sub(_star, text))
+    """A text with stars for the values of names that tell of secrets, and for users in URLs.
 
-
-def _star(match: re.Match[str]) -> str:
-    return f"{match['name']}***"
+    All before the host of a URL counts: a token often stands where a user's name would.
+    """
+    text = _URL.sub(r"\g<name>***@", text)
+    for pattern in (_HEADER, _OPTION, _NAMED):
+        text = pattern.sub(r"\g<name>***", text)
+    return text

@@ -62,20 +62,29 @@ def _home(home: str | None) -> Iterator[str]:
             f"--home is a path of this machine: {home!r}. Write the absolute path of a folder that "
             "all nodes of the cluster share, or leave it out: the cluster file says KDSWEEP_HOME."
         )
+    elif home is not None and urlsplit(home).password is not None:
+        yield (
+            "--home holds a password, which everybody who sees the cluster's jobs could read. "
+            "Every node must have credentials of its own for that storage."
+        )
 
 
 def _uri(key: str, uri: str | None) -> Iterator[str]:
     if uri is None:
         return
-    parts = urlsplit(uri)
-    if parts.password is not None:
+    try:
+        parts, port = urlsplit(uri), urlsplit(uri).port or 80
+    except ValueError as error:
+        yield f"{key} is no address: {error}. Write one such as http://mlflow.example.com:5000"
+        return
+    if "@" in parts.netloc:  # a user alone may be a token
         yield (
-            f"{key} holds a password, which everybody who sees the cluster's jobs could read. Set "
+            f"{key} holds credentials, which everybody who sees the cluster's jobs could read. Set "
             "MLFLOW_TRACKING_URI on the head instead (see the cluster file)."
         )
     if is_loopback(uri):
         yield (
-            f"{key} is an address of this machine: {parts.hostname}:{parts.port or 80}. The sweep "
+            f"{key} is an address of this machine: {parts.hostname}:{port}. The sweep "
             "runs on the cluster's head: name a server that the head reaches, or leave it out and "
             "let the cluster file say MLFLOW_TRACKING_URI."
         )

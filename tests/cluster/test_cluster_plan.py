@@ -9,8 +9,9 @@ import pytest
 from kdsweep.cluster.driver import make_driver
 from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.load import load_cluster
+from kdsweep.cluster.mask import mask
 from kdsweep.cluster.package import ENVIRONMENT, make_package, runtime_env
-from kdsweep.cluster.plan import describe, mask
+from kdsweep.cluster.plan import describe
 from kdsweep.cluster.portable import refuse_local
 from kdsweep.cluster.token import make_token, read_token, token_file
 from kdsweep.errors import SpecError
@@ -115,13 +116,38 @@ def test_secrets_are_in_no_dry_run_and_no_job(home, tmp_path):
     for secret in (*SECRETS.values(), token, "pw-in-the-file", "aws in the file", "pw-in-a-url"):
         assert secret not in everything
     assert "MLFLOW_TRACKING_PASSWORD=***" in shown
-    assert "postgresql://user:***@db/mlflow" in shown
+    assert "postgresql://***@db/mlflow" in shown
     assert "RAY_AUTH_TOKEN_PATH=" in shown  # a path is no secret, and worth knowing
 
 
 def test_masking_leaves_the_rest_as_it_is():
     text = "A=1 API_KEY=x http://host:5000/a --port 1 s3://k:v@b"
-    assert mask(text) == "A=1 API_KEY=*** http://host:5000/a --port 1 s3://k:***@b"
+    assert mask(text) == "A=1 API_KEY=*** http://host:5000/a --port 1 s3://***@b"
+    for plain in (
+        "RAY_AUTH_TOKEN_PATH=~/t mlflow --password-file /x --passes 3",
+        "passed=3 http://host:5000/a@b git+https://github.com/a/b@main bypass --pass",
+    ):
+        assert mask(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("login --password topsecret x", "login --password *** x"),
+        ("login --api-key=topsecret x", "login --api-key=*** x"),
+        ("login --token 'top secret' x", "login --token *** x"),
+        ('curl -H "Authorization: Bearer topsecret" x', 'curl -H "Authorization: Bearer ***" x'),
+        ("curl -H 'X-Token: topsecret' x", "curl -H 'X-Token: ***' x"),
+        ("pip install -i https://topsecret@host/simple", "pip install -i https://***@host/simple"),
+        ("DB_PASS=topsecret; run", "DB_PASS=***; run"),
+        ("export A_TOKEN=top'secret x'top&& run", "export A_TOKEN=***&& run"),
+        ("postgresql://u:top@secret@db/m", "postgresql://***@db/m"),
+        ("postgresql://u:top/secret@db/m", "postgresql://***@db/m"),
+        ('{"token": "topsecret"}', '{"token": ***'),
+    ],
+)
+def test_secrets_are_masked_however_they_are_written(text, shown):
+    assert mask(text) == shown
 
 
 def test_the_package_holds_the_code_and_the_sweep_and_nothing_else(home):
@@ -145,7 +171,11 @@ def test_the_package_holds_the_code_and_the_sweep_and_nothing_else(home):
         (None, "http://localhost:5000", "address of this machine: localhost:5000"),
         (None, "sqlite:///mlflow.db", "is a file of this machine"),
         (None, "./mlruns", "is a file of this machine"),
-        (None, "https://me:secret@mlflow.corp", "holds a password"),
+        (None, "https://me:secret@mlflow.corp", "holds credentials"),
+        (None, "https://secret@mlflow.corp", "holds credentials"),
+        (None, "http://[::1:5000", "is no address"),
+        (None, "http://localhost:50x", "is no address"),
+        ("sftp://me:secret@host/runs", None, "--home holds a password"),
     ],
 )
 def test_places_of_this_machine_are_not_taken_to_a_cluster(home_, uri, told):
