@@ -8,6 +8,7 @@ import typer
 
 from kdsweep.cli.app import HOME, ClusterFile, Home, Name, TrackingUri, command
 from kdsweep.errors import SpecError
+from kdsweep.home import home_uri
 
 Where = Annotated[
     list[str] | None,
@@ -176,6 +177,13 @@ def ui(
             )
         open_pages(cluster)
         return
+    if (storage := home_uri(home)) and tracking_uri is None:
+        raise SpecError(
+            f"home {storage} is remote storage, which holds no MLflow database to serve. Results "
+            "of its sweeps are on the MLflow server that they were launched with (--tracking-uri): "
+            "open its address in a browser. A database is served by: kdsweep ui --tracking-uri "
+            "postgresql://..."
+        )
     from kdsweep.tracking.server import server_command, server_environment
 
     host, port = host or "127.0.0.1", port or 5000

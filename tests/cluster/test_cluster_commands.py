@@ -56,6 +56,7 @@ def kdsweep(tmp_path):
         (["logs", "x"], "add --cluster FILE or --address URL"),
         (["stop", "x"], "there is no sweep 'x'"),
         (["ui", "--cluster", LOCAL, "--port", "5001"], "--port: the MLflow of a cluster"),
+        (["ui", "--home", "s3://bucket/runs"], "launched with (--tracking-uri)"),
     ],
 )
 def test_what_does_not_go_together_is_refused_plainly(kdsweep, words, told):
