@@ -65,14 +65,18 @@ class Daemon:
         return self.command.split(maxsplit=1)[0]
 
     def option(self, name: str) -> str | None:
-        """The value of an option (``--port 5000``, ``--port=5000``); None where it is not given."""
+        """The value of an option (``--port 5000``, ``--port=5000``); None where it is not given.
+
+        The last one counts, as for the programs themselves; one without a value gives "".
+        """
         words = [plain(word) for word in _words(self.command)]
+        value = None
         for word, following in zip(words, [*words[1:], ""], strict=True):
             if word == name:
-                return following
-            if word.startswith(f"{name}="):
-                return word.partition("=")[2]
-        return None
+                value = following
+            elif word.startswith(f"{name}="):
+                value = word.partition("=")[2]
+        return value
 
 
 def plain(word: str) -> str:

@@ -64,6 +64,14 @@ def test_variables_and_options_are_read_as_the_shell_reads_them():
     assert (found.option("--port"), found.option("--temp-dir")) == ("7", "/t")
 
 
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [("--port=1 --port 2", "2"), ("--port=1 --port", ""), ("--head --port=", ""), ("--head", None)],
+)
+def test_the_last_of_an_option_counts(words, value):
+    assert daemons.parse(f"ray start {words}").option("--port") == value
+
+
 def test_a_prepared_line_is_left_alone():
     assert daemons.parse(daemons.start(daemons.parse(LINE), "name")) is None
 

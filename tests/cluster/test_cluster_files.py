@@ -141,6 +141,7 @@ def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told
         ("onprem", "KDSWEEP_HOME=", "KDSWEEP_HOM=", "set KDSWEEP_HOME"),
         ("onprem", "ray start --head", "ray start", "without --head"),
         ("onprem", "--dashboard-port=8265", "--dashboard-port=82650", "no port"),
+        ("onprem", "--disable-usage-stats\n  # (", "--dashboard-port\n  # (", "no port"),
         ("onprem", "bin/ray start --head", "bin/ray stop --head", "ends every Ray"),
         ("onprem", "--address=$RAY_HEAD_IP:6379", "--address=x && echo up", "must be the last"),
         ("onprem", "http://127.0.0.1:5000", "sqlite:///runs.db", "is a relative path"),
