@@ -7,6 +7,7 @@ from kdsweep.cluster.load import Cluster
 from kdsweep.cluster.tracking import is_loopback, trouble
 from kdsweep.errors import SpecError
 from kdsweep.home import home_uri
+from kdsweep.spec.inputs import inputs_of
 from kdsweep.spec.sweep import SweepSpec
 
 
@@ -24,14 +25,12 @@ def refuse_local(sweep: SweepSpec | None, home: str | None, tracking_uri: str | 
     faults = [*_home(home), *_uri("--tracking-uri", tracking_uri)]
     if sweep is not None:
         faults += _uri("sweep.tracking.uri", sweep.tracking.uri if sweep.tracking else None)
-        values = sweep.run.to_dict()
-        for key in (("data", "root"), ("teacher", "checkpoint")):
-            value = (values.get(key[0]) or {}).get(key[1])
-            if value is not None and not _is_absolute(str(value)):
-                faults.append(
-                    f"run.{'.'.join(key)} is a path of this machine: {str(value)!r}. Write the "
-                    "absolute path that every node of the cluster finds it at."
-                )
+        faults += [
+            f"{key} is a path of this machine: {path!r}. Write the absolute path that every node "
+            "of the cluster finds it at."
+            for key, path in inputs_of(sweep.run).items()
+            if not _is_absolute(path)
+        ]
     if faults:
         raise SpecError("\n".join(faults))
 
@@ -52,7 +51,7 @@ def refuse_untracked(
     """
     written = sweep.tracking.uri if sweep and sweep.tracking else None
     uri = tracking_uri or cluster.tracking_uri or written or ""
-    if found := trouble(home or cluster.home or "", uri):
+    if found := trouble(home or cluster.home or "/", uri):
         raise SpecError(f"{cluster.path}: {found.text}. {found.hint}, or give --tracking-uri.")
 
 

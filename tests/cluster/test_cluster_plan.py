@@ -1,6 +1,7 @@
 """What is prepared, shown by `--dry-run`, and shipped; and that secrets are in none of it."""
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -196,6 +197,13 @@ def test_paths_of_this_machine_in_a_sweep_are_told_all_at_once():
     assert "run.data.root is a path of this machine: 'data/kitti'" in message
     assert "run.teacher.checkpoint is a path of this machine: 'teacher.safetensors'" in message
     assert "sweep.tracking.uri is an address of this machine" in message
+
+
+def test_pretrained_weights_of_this_machine_are_told():
+    file = ROOT / "search_spaces" / "metric_learning" / "rkd.yaml"
+    with pytest.raises(SpecError) as caught:
+        refuse_local(load_sweep(file), None, None)
+    assert re.search(r"run\.\w+\.pretrained is a path of this machine: '\w", str(caught.value))
 
 
 def test_places_that_every_node_knows_are_taken():
