@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsweep.errors import ResourceError
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -25,17 +27,22 @@ class Here:
         # The programs of this Python come first: `ray` and `mlflow` need no activated environment.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         ours = {name: value for name, value in os.environ.items() if not _leads_astray(name)}
-        done = subprocess.run(
-            ["bash", "-c", script],
-            env={**ours, "PATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["bash", "-c", script],
+                env={**ours, "PATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ResourceError(
+                f"{self.name} has not ended a command within {timeout_s:.0f} s: {script}"
+            ) from None
         return Ran(done.returncode, done.stdout)
 
 

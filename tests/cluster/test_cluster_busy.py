@@ -14,6 +14,7 @@ from kdsweep.cluster import up
 from kdsweep.cluster.jobs import ask
 from kdsweep.cluster.launcher import Launcher
 from kdsweep.cluster.load import load_cluster
+from kdsweep.cluster.local import Here
 from kdsweep.cluster.ssh import free_ports
 from kdsweep.errors import ResourceError
 
@@ -117,6 +118,11 @@ def test_a_cluster_whose_ray_has_ended_is_started_again(cluster, tmp_path):
     with up.running(cluster, lambda _: None) as link:
         assert ask(link) == "up"
     assert len(starts(tmp_path)) == 2
+
+
+def test_a_command_that_takes_too_long_is_told():
+    with pytest.raises(ResourceError, match=r"has not ended a command within 1 s: exec sleep"):
+        Here().run("exec sleep 60", timeout_s=1.0)
 
 
 def test_launches_at_the_same_moment_start_a_cluster_once(cluster, tmp_path):
