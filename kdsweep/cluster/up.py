@@ -59,8 +59,7 @@ def _answer(cluster: Launcher, host: Here | Host, link: Link) -> Answer:
     """
     until = time.monotonic() + _BUSY_S
     while (answer := ask(link)) == "down":
-        ran = host.run(daemons.alive(cluster.name, "ray"))
-        if ran.code == daemons.ENDED:
+        if _has_ended(cluster, host):
             return "down"
         if time.monotonic() > until:
             raise ResourceError(
@@ -255,7 +254,7 @@ def _await(cluster: Launcher) -> None:
             if answer != "down":
                 raise _shut(cluster, link, answer)
             ran = host.run(daemons.alive(cluster.name, "ray"))
-            if ran.code != 0:
+            if ran.code == daemons.ENDED:
                 raise ResourceError(
                     f"Ray ended on {host.name} soon after its start. Its log says:\n{ran.output}"
                 )
@@ -266,11 +265,15 @@ def _await(cluster: Launcher) -> None:
 
 def _refuse_stranger(cluster: Launcher, host: Here | Host) -> None:
     """Ends here if the Ray that answers is not the one that the cluster file starts."""
-    if isinstance(host, Here) and host.run(daemons.alive(cluster.name, "ray")).code != 0:
+    if isinstance(host, Here) and _has_ended(cluster, host):
         raise ResourceError(
             f"another Ray listens on port {cluster.dashboard_port} of this machine. Give cluster "
             f"{cluster.name!r} ports of its own in {cluster.path}: --port, --dashboard-port."
         )
+
+
+def _has_ended(cluster: Launcher, host: Here | Host) -> bool:
+    return host.run(daemons.alive(cluster.name, "ray")).code == daemons.ENDED
 
 
 def _shut(cluster: Launcher, link: Link, answer: Answer) -> ResourceError:
