@@ -8,6 +8,15 @@ import pytest
 _SHARED = Path(os.environ.get("KDSWEEP_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips whole clusters, which take half an hour, unless ``-m hosts`` asks for them."""
+    if "hosts" not in config.option.markexpr:
+        why = "whole clusters take half an hour: run by `pytest -m hosts`, as root"
+        for item in items:
+            if item.get_closest_marker("hosts"):
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
 @pytest.fixture
 def oracle():
     """Path of a file of reference numbers; skips where the files are absent."""

@@ -13,7 +13,7 @@ import pytest
 from kdsweep.cluster.jobs import Link, ask
 from kdsweep.cluster.ssh import free_ports
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "aws-for-nobody", "MLFLOW_TRACKING_PASSWORD": "pw-for-nobody"}
