@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def _log(entry: Entry, folder: Path) -> Path:
 def _repeated(entry: Entry, folder: Path) -> int:
     """Epochs begun again: whoever takes a trial up begins at most one epoch anew."""
     epochs = begun(_log(entry, folder))
-    steps = [later - earlier for earlier, later in zip(epochs, epochs[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(epochs)]
     assert set(steps) <= {0, 1}, (entry.plan.trial, epochs)
     return steps.count(0)
 
