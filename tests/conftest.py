@@ -8,13 +8,19 @@ import pytest
 _SHARED = Path(os.environ.get("KDSWEEP_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+_ONLY_WHERE_ASKED = {
+    "hosts": "whole clusters take half an hour: run by `pytest -m hosts`, as root",
+    "faults": "the slower faults take ten minutes: run by `pytest -m faults`",
+}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips whole clusters, which take half an hour, unless ``-m hosts`` asks for them."""
-    if "hosts" not in config.option.markexpr:
-        why = "whole clusters take half an hour: run by `pytest -m hosts`, as root"
-        for item in items:
-            if item.get_closest_marker("hosts"):
-                item.add_marker(pytest.mark.skip(reason=why))
+    """Skips what takes long unless ``-m`` asks for it."""
+    for marker, why in _ONLY_WHERE_ASKED.items():
+        if marker not in config.option.markexpr:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture

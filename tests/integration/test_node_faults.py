@@ -107,6 +107,7 @@ def test_the_trial_of_a_killed_node_goes_on_in_the_slot_that_is_left(
     assert len(sweep.moved()) == 1
 
 
+@pytest.mark.faults
 def test_a_node_that_joins_gets_trials_again_when_it_is_back_but_not_without_the_home_folder(
     cluster, tmp_path, whole, told, unshare
 ):
@@ -178,6 +179,7 @@ def test_a_node_that_does_not_see_the_home_folder_is_refused(cluster, tmp_path, 
     assert "--home" in said
 
 
+@pytest.mark.faults
 def test_a_sweep_goes_on_where_it_was_on_another_cluster(cluster, tmp_path, whole):
     cluster.have(1)
     cluster.gate.unlink(missing_ok=True)

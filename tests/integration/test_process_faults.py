@@ -208,6 +208,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Cut:
     return Cut(home, died, left, refused, second.process.pid, resumed)
 
 
+@pytest.mark.faults
 def test_a_driver_killed_right_after_creating_a_trial_is_resumed_whole(
     cut: Cut, fault_table: Callable[..., None]
 ) -> None:
@@ -226,6 +227,7 @@ def test_a_driver_killed_right_after_creating_a_trial_is_resumed_whole(
     fault_table("driver killed after creating a trial, resumed", **asdict(row))
 
 
+@pytest.mark.faults
 def test_a_sweep_that_runs_is_not_launched_or_resumed_a_second_time(
     cut: Cut, fault_table: Callable[..., None]
 ) -> None:

@@ -36,6 +36,7 @@ def bucket(tmp_path):
     return f"file://{tmp_path / 'bucket'}"
 
 
+@pytest.mark.faults
 def test_another_machine_goes_on_from_nothing_but_the_storage(
     bucket, tracking, tmp_path, monkeypatch, fault_table
 ):
@@ -76,6 +77,7 @@ def test_another_machine_goes_on_from_nothing_but_the_storage(
     fault_table("driver's machine lost, resumed on another from remote storage", **asdict(row))
 
 
+@pytest.mark.faults
 def test_a_student_comes_back_from_remote_storage(bucket, tracking, tmp_path, monkeypatch):
     monkeypatch.setenv("KDSWEEP_SCRATCH", str(tmp_path / "node"))
     changes = ["run.train.epochs=1", "run.teacher.train.epochs=1", "sweep.trials=2"]

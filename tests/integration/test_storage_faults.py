@@ -49,6 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.stop()
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_a_tracking_server_that_hangs_and_then_dies_for_a_while_misses_nothing(
     ray_cluster: None, server: Server, tmp_path: Path, fault_table: FaultTable
@@ -76,6 +77,7 @@ def test_a_tracking_server_that_hangs_and_then_dies_for_a_while_misses_nothing(
     fault_table("tracking server hung, then killed, for a while", **asdict(row))
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_what_a_server_missed_that_stayed_away_to_the_end_is_sent_by_a_resume(
     ray_cluster: None,
@@ -186,6 +188,7 @@ def fill(path: Path) -> None:
                 continue
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_a_full_disk_stops_the_sweep_with_one_clear_message(full: Full) -> None:
     code, output = full.stopped
@@ -195,6 +198,7 @@ def test_a_full_disk_stops_the_sweep_with_one_clear_message(full: Full) -> None:
     assert "Traceback" not in output
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_what_was_there_before_the_disk_was_full_stays_readable(full: Full) -> None:
     assert full.finished
@@ -206,6 +210,7 @@ def test_what_was_there_before_the_disk_was_full_stays_readable(full: Full) -> N
     assert "small" in output  # its database is on the full disk: it may miss the last events
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 def test_with_room_made_a_resume_completes_the_sweep(full: Full, fault_table: FaultTable) -> None:
     code, output = full.resumed
