@@ -176,11 +176,15 @@ class Session:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.get(pool.close.remote())
 
-        with interrupt.calling(close_pool):
-            yield pool, slots
-        close_pool()
-        # Interrupted workers would only finish an epoch that a resume repeats anyway.
-        slots.close(timeout_s=0.0 if interrupt.raised else 3.0)
+        whole = False
+        try:
+            with interrupt.calling(close_pool):
+                yield pool, slots
+            whole = not interrupt.raised
+        finally:  # also where the data turned out to be damaged: others may share this Ray
+            close_pool()
+            # Interrupted workers would only finish an epoch that a resume repeats anyway.
+            slots.close(timeout_s=3.0 if whole else 0.0)
 
     def _search(self, pool: Any, slots: Any, interrupt: Interrupt) -> End:
         from ray import tune
