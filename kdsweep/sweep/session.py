@@ -122,7 +122,8 @@ class Session:
             try:
                 with self._nodes(need) as nodes:
                     imports.result()
-                    view = nodes.begin(self._concurrent, _JOIN_S if joins else 0.0, interrupt)
+                    wait_s = 0.0 if self._settings.address is None else _JOIN_S
+                    view = nodes.begin(self._concurrent, wait_s, interrupt)
                     if interrupt.raised:
                         return End("interrupted", interrupt.reason)
                     with self._slots(nodes, view, interrupt, stays=stays) as (pool, slots):
