@@ -257,7 +257,6 @@ class Session:
 
             return static_profile(run, Place(home, self._settings.folder, device="cpu"))
 
-        trained = run.teacher is not None and run.teacher.train is not None
         return Planner(
             spec,
             self._ledger,
@@ -270,14 +269,13 @@ class Session:
             ),
             trials=self._settings.trials,
             admission=Admission(spec, static if self._settings.trains else None),
-            teacher=run.teacher_run() if trained else None,
+            teacher=run.teacher_run() if self._trains_teacher else None,
             retry_failed=self._settings.retry_failed,
         )
 
     def _job(self, plan: Plan, layout: Layout, rungs: tuple[int, ...]) -> Job:
         home, teacher = self._settings.home, plan.kind == "teacher"
-        trained = self._spec.run.teacher is not None and self._spec.run.teacher.train is not None
-        teachers = teacher_dir(self._spec.run, home) if trained else None
+        teachers = teacher_dir(self._spec.run, home) if self._trains_teacher else None
         return Job(
             trial=plan.trial,
             spec=plan.spec,
@@ -298,6 +296,11 @@ class Session:
             if self._copies is not None:
                 self._copies.thin(self._spec, self._ledger.record)
         self._changed(self._ledger.record)
+
+    @property
+    def _trains_teacher(self) -> bool:
+        teacher = self._spec.run.teacher
+        return teacher is not None and teacher.train is not None
 
     @property
     def _concurrent(self) -> int | None:
