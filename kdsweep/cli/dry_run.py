@@ -11,8 +11,9 @@ from rich.text import Text
 from kdsweep.config import weights
 from kdsweep.engine.place import Place
 from kdsweep.engine.profile import static_profile
+from kdsweep.engine.run import check_fits
 from kdsweep.errors import DataError
-from kdsweep.spec.check import CheckReport, check, refusals
+from kdsweep.spec.check import CheckReport, check, kinds, refusals
 from kdsweep.spec.sweep import SweepSpec
 
 
@@ -27,16 +28,20 @@ def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> RenderableTy
 
     Raises:
         DataError: The data is there, but damaged: a launch would be refused.
+        SpecError: What is searched does not fit together, see `check_fits`.
     """
     report = check(sweep)
     parts: list[RenderableType] = [_head(report), _space(report), _baselines(report)]
+    prepared = False
     if sizes:
         try:
             parts.append(_sizes(report, home))
+            prepared = True
         except DataError as error:
             if _is_there(sweep):
                 raise
             parts.append(Text(f"Sizes cannot be counted yet: {error}", style="yellow"))
+    check_fits(kinds(sweep), home, data_ready=prepared)
     parts += [Text(f"Note: {note}", style="yellow") for note in report.notes]
     return Group(*parts)
 
@@ -124,5 +129,6 @@ def _table(*columns: str) -> Table:
             justify="right" if right else "left",
             overflow="fold",
             no_wrap=column == "searched",
+            min_width=len("log_uniform") if column == "values" else None,
         )
     return table

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ from kdsweep.engine.report import Progress, Report
 from kdsweep.engine.seed import reproducible, seed_torch
 from kdsweep.engine.teacher import load_teacher, teacher_dir, teacher_weights
 from kdsweep.engine.train import Job, Trained, train_loop
-from kdsweep.errors import CheckpointError, SpecError
+from kdsweep.errors import CheckpointError, DataError, SpecError, TapError
 from kdsweep.methods.base import Method, method_class
 from kdsweep.models.base import Model
 from kdsweep.spec.run import RunSpec, task_of
@@ -116,20 +117,49 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     return RunResult("finished", trained.epoch, metrics, place.run_dir)
 
 
-def check_fit(spec: RunSpec, home: Path) -> None:
-    """Checks that method, student and teacher of a run fit each other, without training.
+def check_fits(runs: Iterable[tuple[str, RunSpec]], home: Path, *, data_ready: bool = True) -> None:
+    """Checks of several runs what does not fit together in them, without training.
+
+    Args:
+        runs: The runs, with a label each.
+        home: Folder of everything that kdsweep writes.
+        data_ready: Whether their data is prepared; what takes data to know is left out otherwise.
+
+    Raises:
+        SpecError: Some are contradictory: the method cannot pair the networks, weights to start
+            from are missing or of another shape, a batch is larger than the data. Lists all.
+        DataError: The data is damaged.
+    """
+    faults: dict[str, str] = {}
+    for label, spec in runs:
+        try:
+            check_fit(spec, home, data_ready=data_ready)
+        except (TapError, SpecError, CheckpointError) as error:
+            faults.setdefault(str(error), label)
+        except DataError:
+            if data_ready:
+                raise
+    if faults:
+        raise SpecError("\n".join(f"{label}: {text}" for text, label in faults.items()))
+
+
+def check_fit(spec: RunSpec, home: Path, *, data_ready: bool = True) -> None:
+    """Checks that data, method, student and teacher of a run fit each other, without training.
 
     Args:
         spec: The run.
         home: Folder of everything that kdsweep writes.
+        data_ready: Whether its data is prepared; its batches are not looked at otherwise.
 
     Raises:
         TapError: The method cannot pair student and teacher.
-        SpecError: The run contradicts itself.
+        SpecError: The run contradicts itself, or its batch is larger than the data.
         CheckpointError: Weights to start from are missing or of another shape.
         DataError: The classes cannot be counted, because the data is missing or damaged.
     """
-    _build(spec, home)
+    task = _build(spec, home).task
+    if data_ready:
+        task.global_batches(seed=spec.seed, epoch=0, batch_size=spec.train.batch_size)
 
 
 @dataclass

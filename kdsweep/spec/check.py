@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdsweep.config import weights
+from kdsweep.spec.distributions import Choice
 from kdsweep.spec.fields import default_of
 from kdsweep.spec.metrics import STATIC
 from kdsweep.spec.rules_space import branches
@@ -79,7 +81,7 @@ def extremes(sweep: SweepSpec) -> list[tuple[str, RunSpec]]:
     equal appear once.
     """
     keys = [key for key in sweep.order if key.split(".")[0] == "student"]
-    points: list[tuple[str, dict[str, Any]]] = [("as written", {})]
+    points: list[tuple[str, dict[str, Any]]] = [_AS_WRITTEN]
     for key in keys:
         branch = next(branches(sweep.space, key))
         points += [
@@ -87,11 +89,42 @@ def extremes(sweep: SweepSpec) -> list[tuple[str, RunSpec]]:
         ]
     if len(keys) > 1:
         points += [(f"all student keys {word}", _corner(sweep, end)) for end, word in _ENDS]
+    return _different_runs(sweep, points)
+
+
+def kinds(sweep: SweepSpec) -> list[tuple[str, RunSpec]]:
+    """Runs that stand for all others where it matters what fits together, with a label each.
+
+    The file's own run comes first, then every searched key of data, networks, method and batches at
+    each option, or at both ends of its range. Weights of terms only scale what is computed anyway.
+    """
+    points: list[tuple[str, dict[str, Any]]] = [_AS_WRITTEN]
+    for key in sweep.order:
+        if key not in _FITTED and key.split(".")[0] not in _FITTED:
+            continue
+        here = sweep.space[key]
+        for branch in branches(sweep.space, key):
+            if not _is_weight(sweep.trial_run(branch), key):
+                values = here.probes() if isinstance(here, Choice) else here.ends()
+                points += [(f"{key} = {value}", {**branch, key: value}) for value in values]
+    return _different_runs(sweep, points)
+
+
+def _different_runs(
+    sweep: SweepSpec, points: Sequence[tuple[str, dict[str, Any]]]
+) -> list[tuple[str, RunSpec]]:
     runs: dict[str, tuple[str, RunSpec]] = {}
     for label, point in points:
         run = sweep.trial_run(point)
         runs.setdefault(run.identity(), (label, run))
     return list(runs.values())
+
+
+def _is_weight(run: RunSpec, key: str) -> bool:
+    section, _, field = key.partition(".")
+    configs = {"loss": run.loss, "method": run.method.config if run.method else None}
+    config = configs.get(section)
+    return config is not None and field in weights(config)
 
 
 def refusals(sweep: SweepSpec, metrics: Mapping[str, float]) -> list[str]:
@@ -144,6 +177,8 @@ def combinations(sweep: SweepSpec) -> int | None:
     return count(sweep.order, {})
 
 
+_AS_WRITTEN: tuple[str, dict[str, Any]] = ("as written", {})
+_FITTED = ("data", "student", "teacher", "method", "train.batch_size", "train.init")
 _ENDS = ((0, "at their first value"), (1, "at their last value"))
 _OTHER = object()
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.engine import files
-from kdsweep.engine.run import check_fit
+from kdsweep.engine.run import check_fits
 from kdsweep.engine.teacher import teacher_dir
 from kdsweep.errors import SweepError
+from kdsweep.spec.check import kinds
 from kdsweep.spec.inputs import inputs_of
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.sweep import SweepSpec
@@ -324,7 +325,7 @@ class Session:
         task = task_of(run.task)(run.data, run.loss, home=home)
         with files.locked(home / "data.lock"):
             task.prepare()
-        check_fit(run, home)  # a method that cannot pair the networks is told before any trial
+        check_fits(kinds(self._spec), home)  # what does not fit is told before any trial
 
 
 def _import_ray_libraries() -> None:

@@ -127,24 +127,31 @@ def test_a_name_cannot_leave_the_storage_folder(kdsweep, tmp_path):
     assert "no sweep '../../evil'" in kdsweep("resume", "../../evil")
 
 
+UNFIT = """\
+run:
+  task: metric_learning
+  data: {format: digits}
+  teacher: {model: small_cnn, train: {epochs: 1, batch_size: 64}}
+  student: {model: small_cnn, width: 0.5}
+  method: {name: fitnet, tap: layer3}
+  train: {epochs: 1, batch_size: 64}
+sweep:
+  name: unfit
+  objectives: {recall_at_1: max}
+space:
+  method.hint: {log_uniform: [0.1, 10]}
+  method.tap: {choice: [layer3, layer4]}
+  train.batch_size: {choice: [64, 2000]}
+"""
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_method_that_cannot_pair_the_networks_is_refused_before_any_trial(kdsweep, tmp_path):
+@pytest.mark.parametrize("command", ["check", "launch"])
+def test_what_does_not_fit_together_is_refused_before_any_trial(kdsweep, tmp_path, command):
     path = tmp_path / "unfit.yaml"
-    path.write_text(
-        "run:\n"
-        "  task: metric_learning\n"
-        "  data: {format: digits}\n"
-        "  teacher: {model: small_cnn, train: {epochs: 1, batch_size: 64}}\n"
-        "  student: {model: small_cnn, width: 0.5}\n"
-        "  method: {name: fitnet, tap: layer4}\n"
-        "  train: {epochs: 1, batch_size: 64}\n"
-        "sweep:\n"
-        "  name: unfit\n"
-        "  objectives: {recall_at_1: max}\n"
-        "space:\n"
-        "  method.hint: {log_uniform: [0.1, 10]}\n"
-    )
-    told = kdsweep("launch", str(path))
-    assert "method 'fitnet' needs tap 'layer4'" in told and "layer3" in told
+    path.write_text(UNFIT)
+    told = kdsweep(command, str(path))
+    assert "method.tap = layer4: method 'fitnet' needs tap 'layer4'" in told and "layer3" in told
+    assert "train.batch_size = 2000: train.batch_size 2000 is larger than the 901" in told
     assert "Tracking has not got" not in told

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from kdsweep.spec.check import check, combinations, extremes, refusals
+from kdsweep.spec.check import check, combinations, extremes, kinds, refusals
 from kdsweep.spec.load import parse_sweep
 
 TOY = """\
@@ -104,6 +104,24 @@ def test_extremes_hold_both_ends_of_every_student_key_once(toys):
         "student.depth = 4": (0.5, 4),
         "all student keys at their last value": (2.0, 4),
     }
+
+
+def test_kinds_of_runs_hold_every_option_and_both_ends_but_no_weight_or_learning_rate(toys):
+    found = kinds(
+        toy_sweep(
+            "method.name: {choice: [toy, other]}, student.depth: {int: [1, 9]}, "
+            "method.soft: {uniform: [0, 1], when: {method.name: toy}}, "
+            "train.lr: {log_uniform: [0.001, 0.1]}, train.batch_size: {choice: [1, 2, 8]}"
+        )
+    )
+    assert [label for label, _ in found] == [
+        "as written",  # its batch of 2 is not repeated
+        "method.name = other",
+        "student.depth = 1",
+        "student.depth = 9",
+        "train.batch_size = 1",
+        "train.batch_size = 8",
+    ]
 
 
 def test_notes_name_keys_that_are_never_searched_and_too_many_trials(toys):
