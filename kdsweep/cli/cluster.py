@@ -1,8 +1,10 @@
 """Sweeps that run somewhere: `status`, `logs`, `stop`, `down`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,9 @@ from kdsweep.cli.app import HOME, Address, ClusterFile, Home, Name, command
 from kdsweep.cli.place import elsewhere
 from kdsweep.errors import SpecError
 from kdsweep.home import home_folder
+
+if TYPE_CHECKING:
+    from kdsweep.cluster.jobs import Jobs
 
 
 @command(
@@ -32,13 +37,7 @@ def status(
 
         print_status(home_folder(home), name)
         return
-    from kdsweep.cli.remote import resolve
-    from kdsweep.cluster.jobs import Jobs
-    from kdsweep.cluster.launch import flag_of, reach
-
-    target = resolve(where)
-    with reach(target) as link:
-        jobs = Jobs(link)
+    with _jobs(where) as (jobs, flag):
         found = [jobs.latest(name)] if name else jobs.all()
         if not found:
             print("No sweep has been launched on this cluster since it was started.")
@@ -49,7 +48,7 @@ def status(
     if last:
         print(f"  {last}")
     if found:
-        subject, flag = found[0].sweep, flag_of(target)
+        subject = found[0].sweep
         print(f"Next:  kdsweep logs {subject} {flag}" + _then(found[0].words, subject, flag))
 
 
@@ -75,19 +74,15 @@ def logs(
             "logs are kept of sweeps on a cluster: add --cluster FILE or --address URL. A sweep on "
             "this machine prints to its own terminal; `kdsweep show NAME` says how far it is."
         )
-    from kdsweep.cli.remote import resolve, say
-    from kdsweep.cluster.jobs import Jobs
-    from kdsweep.cluster.launch import flag_of, reach
+    from kdsweep.cli.remote import say
     from kdsweep.cluster.launch import follow as watch
 
-    target = resolve(where)
-    with reach(target) as link:
-        jobs = Jobs(link)
+    with _jobs(where) as (jobs, flag):
         job = jobs.latest(name)
         if not follow:
             print(jobs.log(job.id), end="")
             return
-        code = watch(jobs, job.id, name, flag_of(target), say)
+        code = watch(jobs, job.id, name, flag, say)
     if code:
         raise typer.Exit(code)
 
@@ -103,13 +98,7 @@ def stop(
 
         stop_here(home_folder(home), name)
         return
-    from kdsweep.cli.remote import resolve
-    from kdsweep.cluster.jobs import Jobs
-    from kdsweep.cluster.launch import flag_of, reach
-
-    target = resolve(where)
-    with reach(target) as link:
-        jobs = Jobs(link)
+    with _jobs(where) as (jobs, flag):
         job = jobs.latest(name)
         if job.ended:
             print(f"Sweep {name} does not run: job {job.id} {job.words}.")
@@ -117,7 +106,7 @@ def stop(
         print(f"Stopping job {job.id}: trials keep their last epoch.", flush=True)
         jobs.stop(job.id)
         job = jobs.wait(job.id, timeout_s=90.0)
-    print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {name} {flag_of(target)}")
+    print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {name} {flag}")
 
 
 @command("kdsweep down --cluster cluster/onprem.yaml")
@@ -131,18 +120,24 @@ def down(
 ) -> None:
     """End a cluster; its sweeps are stopped first and can be resumed, results stay."""
     from kdsweep.cli.remote import say
-    from kdsweep.cluster import kubectl, up
-    from kdsweep.cluster.kuberay import KubeRay
-    from kdsweep.cluster.launch import stop_all
+    from kdsweep.cluster.launch import end
     from kdsweep.cluster.load import load_cluster
 
     target = load_cluster(cluster)
-    stop_all(target, say)
-    if isinstance(target, KubeRay):
-        kubectl.end(target, say)
-    else:
-        up.end(target, say)
+    end(target, say)
     print(f"Cluster {target.name} is down. Results stay in {target.home}.")
+
+
+@contextmanager
+def _jobs(where: Path | str) -> "Iterator[tuple[Jobs, str]]":
+    """The drivers of a cluster's sweeps, and the option that names the cluster again."""
+    from kdsweep.cli.remote import resolve
+    from kdsweep.cluster.jobs import Jobs
+    from kdsweep.cluster.launch import flag_of, reach
+
+    target = resolve(where)
+    with reach(target) as link:
+        yield Jobs(link), flag_of(target)
 
 
 def _line(sweep: str, words: str, seconds: float, job: str) -> str:

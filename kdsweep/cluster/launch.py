@@ -120,8 +120,22 @@ def report(job: Job, sweep: str, flag: str, say: Say) -> int:
     return 130 if job.words == "stopped" else 1
 
 
-def stop_all(where: Cluster, say: Say) -> None:
-    """Stops the sweeps of a cluster that is about to end, so that they can be resumed."""
+def end(where: Cluster, say: Say) -> None:
+    """Ends a cluster; its sweeps are stopped first, so that they can be resumed.
+
+    Raises:
+        ResourceError: A machine cannot be reached, or does not answer.
+    """
+    if isinstance(where, KubeRay):
+        _stop_all(where, say)
+        kubectl.end(where, say)
+        return
+    with up.alone(where, say):
+        _stop_all(where, say)
+        up.end(where, say)
+
+
+def _stop_all(where: Cluster, say: Say) -> None:
     try:
         with reach(where) as link:
             jobs = Jobs(link)

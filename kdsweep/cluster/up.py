@@ -80,7 +80,7 @@ def running(cluster: Launcher, say: Say) -> Iterator[Link]:
         ResourceError: It does not start; the message holds the end of the log.
     """
     with ExitStack() as stack:
-        with _only_launch(cluster, say):
+        with alone(cluster, say):
             link = stack.enter_context(joined(cluster))
             if link is not None:
                 say(f"Cluster {cluster.name} is up: joining it.")
@@ -94,15 +94,18 @@ def running(cluster: Launcher, say: Say) -> Iterator[Link]:
 
 
 @contextmanager
-def _only_launch(cluster: Launcher, say: Say) -> Iterator[None]:
-    """Keeps this user's other launches out: a start would end the Ray that another has begun."""
+def alone(cluster: Launcher, say: Say) -> Iterator[None]:
+    """Keeps this user's other commands from starting, joining or ending a cluster meanwhile.
+
+    A start would end the Ray that another has begun, and an end the one that it waits for.
+    """
     path = state_dir(cluster.name) / "start.lock"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("a") as file:  # its lock ends with it, also where the process is killed
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Another launch is starting or joining cluster {cluster.name}: waiting for it.")
+            say(f"Another command starts, joins or ends cluster {cluster.name}: waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

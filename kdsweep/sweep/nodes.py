@@ -15,6 +15,8 @@ from kdsweep.sweep.resources import Need, Node, count_slots, count_workers, plan
 
 _ANSWER_S = 180.0
 """A node that has not answered a probe after this time is left out."""
+_AGAIN_S = 60.0
+"""So long after it was refused a node is asked again: somebody may have mounted what it lacked."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Nodes:
         self._own = ray.get_runtime_context().get_node_id()
         self._asked: dict[str, tuple[Any, float]] = {}
         self._lacks: dict[str, str] = {}
+        self._answered: dict[str, float] = {}
         self._names: dict[str, str] = {}
         self._known: set[str] = set()
         self._begun = False
@@ -110,19 +113,27 @@ class Nodes:
         return f"{self._names.get(node, '')} ({node[:8]})".lstrip()
 
     def _probe(self, candidates: Iterable[str]) -> None:
+        now = time.monotonic()
         for node in candidates:
-            if node != self._own and node not in self._lacks and node not in self._asked:
-                self._asked[node] = (self._probes.ask(node), time.monotonic())
+            if node != self._own and node not in self._asked and self._is_open(node, now):
+                self._asked[node] = (self._probes.ask(node), now)
         for node, (asked, since_s) in [*self._asked.items()]:
             if ray.wait([asked], timeout=0)[0]:
-                del self._asked[node]
                 lacks = self._probes.answer(asked)
-            elif time.monotonic() - since_s > _ANSWER_S:
-                del self._asked[node]
+            elif now - since_s > _ANSWER_S:
                 lacks = f"did not answer within {_ANSWER_S:.0f} s."
             else:
                 continue
+            del self._asked[node]
+            before = self._lacks.get(node)
+            self._answered[node] = now
             if lacks is not None:
                 self._lacks[node] = lacks
-            if lacks and self._begun:
+            if lacks and lacks != before and self._begun:
                 self._note(f"Node {self.name(node)} gets no trials: it {lacks}")
+
+    def _is_open(self, node: str, now_s: float) -> bool:
+        """Whether a node is to be asked: never yet, or it was refused some time ago."""
+        if node not in self._lacks:
+            return True
+        return self._lacks[node] != "" and now_s - self._answered[node] > _AGAIN_S

@@ -12,6 +12,7 @@ import pytest
 
 from kdsweep.cluster import up
 from kdsweep.cluster.jobs import ask
+from kdsweep.cluster.launch import end
 from kdsweep.cluster.launcher import Launcher
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.local import Here
@@ -32,7 +33,8 @@ class Handler(BaseHTTPRequestHandler):
         (folder / "asked").touch()
         self.send_response(503 if (folder / "busy").exists() else 200)
         self.end_headers()
-        self.wfile.write(b"{{}}")
+        version = b'{{"version": "4", "ray_version": "2.60.0", "ray_commit": ""}}'
+        self.wfile.write(version if self.path == "/api/version" else b"[]")  # no jobs
     def log_message(self, *_):
         pass
 port = next(word for word in sys.argv if word.startswith("--dashboard-port=")).partition("=")[2]
@@ -142,3 +144,26 @@ def test_launches_at_the_same_moment_start_a_cluster_once(cluster, tmp_path):
     assert answers == ["up", "up", "up"]
     assert len(starts(tmp_path)) == 1
     assert len([line for line in said if line.startswith("Starting")]) == 1
+
+
+def test_a_cluster_that_a_launch_is_starting_is_not_ended_before_it_is_up(cluster, tmp_path):
+    started, said, ended = threading.Event(), [], []
+
+    def say(text: str) -> None:
+        said.append(text)
+        started.set()  # by the first words of the one that waits
+
+    def take_down() -> None:
+        end(cluster, say)
+        ended.append(len(starts(tmp_path)))
+
+    thread = threading.Thread(target=take_down)
+    with up.alone(cluster, lambda _: None):
+        thread.start()
+        assert started.wait(timeout=60)
+        up.start(cluster, lambda _: None)
+    thread.join()
+    assert said[0] == "Another command starts, joins or ends cluster slow: waiting for it."
+    assert ended == [1]
+    with up.joined(cluster) as link:
+        assert link is None

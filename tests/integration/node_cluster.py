@@ -92,6 +92,11 @@ class NodeCluster:
             stderr=subprocess.DEVNULL,
         )
 
+    def show(self, blind: "subprocess.Popen[bytes]", folder: Path) -> None:
+        """Lets a node that was added blind see the folder that the others have."""
+        inside = ["nsenter", "--mount", f"--target={blind.pid}"]
+        subprocess.run([*inside, "umount", "--lazy", str(folder)], check=True)
+
     def kill(self, node: Any, *, wait: bool = True) -> None:
         """Ends a node without a chance to tidy up; waits until the cluster knows, or does not."""
         import ray

@@ -131,6 +131,27 @@ def test_a_node_that_joins_gets_trials_again_when_it_is_back_but_not_without_the
     assert "joined. Trials at once: 2." in told()
 
 
+@pytest.mark.faults
+def test_a_node_that_was_refused_gets_trials_once_it_sees_the_home_folder(
+    cluster, tmp_path, whole, told, unshare, monkeypatch
+):
+    monkeypatch.setattr("kdsweep.sweep.nodes._AGAIN_S", 0.5)
+    cluster.have(1)
+    sweep = Sweep(tmp_path, cluster)
+    sweep.wait_at_gate(1)
+    blind = cluster.add_blind(1, tmp_path)
+    try:
+        wait_until(lambda: "gets no trials: it does not see the home folder" in told())
+        cluster.show(blind, tmp_path)
+        sweep.wait_at_gate(2)
+        whole("node refused, then mended", sweep)
+    finally:
+        blind.terminate()
+        blind.wait()
+    assert told().count("gets no trials") == 1  # said once, however often it was asked
+    assert "joined. Trials at once: 2." in told()
+
+
 def test_the_trial_of_a_draining_node_moves_before_the_node_is_gone(cluster, tmp_path, whole, told):
     """Each node holds one trial of two workers, which are packed on it."""
     _, doomed = cluster.have(2, 2)
