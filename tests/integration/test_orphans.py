@@ -16,8 +16,7 @@ class TrainController:
     """Reserves what it is told to, as Ray Train's class of this name does."""
 
     def reserve(self) -> PlacementGroup:
-        # Detached: Ray would give it back itself when this actor dies; Ray Train's groups are, too.
-        return placement_group([{"CPU": 1}], lifetime="detached")
+        return placement_group([{"CPU": 1}])
 
 
 def test_what_a_controller_reserves_while_it_ends_is_given_back(ray_cluster):
@@ -32,5 +31,5 @@ def test_what_a_controller_reserves_while_it_ends_is_given_back(ray_cluster):
     assert late.id.hex() in _reserved()
     ray.kill(controller)
     given_back.join()
-    assert _reserved() == {others.id.hex()}
+    assert _reserved() == {others.id.hex()}  # Ray keeps both until the job has ended
     remove_placement_group(others)
