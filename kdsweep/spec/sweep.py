@@ -31,7 +31,7 @@ BoundText = Annotated[str, AfterValidator(_bound)]
 
 
 class EarlyStop(Config):
-    """When to stop a trial that does worse than the others did at the same epoch."""
+    """When to stop a trial that does worse than others that are no larger did at the same epoch."""
 
     scheduler: Literal["asha"] = "asha"
     """Asynchronous successive halving: only the best 1/`reduction` go on at each rung."""

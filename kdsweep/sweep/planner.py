@@ -115,7 +115,7 @@ class Planner:
         elif state == "finished" and lacking:
             state, reason = "failed", f"{', '.join(lacking)} is missing or not a finite number"
         elif state == "stopped":
-            metrics = {**self._admission.static(entry.plan.spec), **metrics}
+            metrics = {**self.static(trial), **metrics}
         self._live.discard(trial)
         self._ledger.ended(trial, state, reason=reason, epoch=epoch, metrics=metrics, **facts)
         self._proposals.ended(entry)
@@ -125,6 +125,10 @@ class Planner:
         self._live.discard(trial)
         if self._record.trials[trial].state == "running":
             self._ledger.ended(trial, "interrupted", reason="the sweep was interrupted")
+
+    def static(self, trial: str) -> Mapping[str, float]:
+        """What is known of a trial before training; empty where nothing is."""
+        return self._admission.static(self._record.trials[trial].plan.spec)
 
     @property
     def teacher_failed(self) -> bool:

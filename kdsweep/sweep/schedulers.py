@@ -1,9 +1,10 @@
 """Early stopping: successive halving over reported epochs, whose rungs survive a restart.
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020 (ASHA), as in
-Ray Tune's `AsyncHyperBandScheduler`. Differs from the source: only sampled trials enter the rungs.
-Teacher, baselines and confirmations run to their end and are no part of the population that
-sampled trials are ranked in.
+Ray Tune's `AsyncHyperBandScheduler`. Differs from the source: only sampled trials enter the rungs,
+and a trial is ranked among those that are no larger. Teacher, baselines and confirmations run to
+their end and are no part of the population. Ranked among all, every small student would stop for
+being less accurate than a large one, and no trade-off between the two would ever be seen.
 """
 
 import math
@@ -12,13 +13,28 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.schedulers.async_hyperband import _Bracket
 
-from kdsweep.spec.metrics import epoch_metrics
+from kdsweep.spec.metrics import STATIC, epoch_metrics
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Record
 
 Decide = Callable[[str, int, bool], None]
 """Told of every decision at a rung: trial, epoch, whether it goes on."""
+
+Size = Callable[[str], tuple[float, ...]]
+"""How large a trial's student is, less being smaller; of as many numbers for every trial."""
+
+
+def sizes(spec: SweepSpec, static: Mapping[str, float]) -> tuple[float, ...]:
+    """How large a student is in the objectives that are known before training.
+
+    Args:
+        spec: The sweep.
+        static: Metrics that are known of the run; empty where none are.
+    """
+    names = [name for name in spec.objectives if name in STATIC and name in static]
+    return tuple(static[n] if spec.objectives[n] == "min" else -static[n] for n in names)
 
 
 @dataclass(frozen=True)
@@ -71,15 +87,49 @@ class _Name:
         self.trial_id = trial_id
 
 
+class _SizedBracket(_Bracket):
+    """Ray's rungs, in which a trial's rivals are those that are no larger than itself."""
+
+    def __init__(self, *args: Any, size: Size) -> None:
+        super().__init__(*args)
+        self._size = size
+        self._ranked: tuple[float, ...] | None = None
+
+    def on_result(self, trial: Any, cur_iter: int, cur_rew: float | None) -> str:
+        self._ranked = self._size(trial.trial_id)
+        try:
+            return super().on_result(trial, cur_iter, cur_rew)
+        finally:
+            self._ranked = None
+
+    def cutoff(self, recorded: Mapping[str, float]) -> Any:
+        limit = self._ranked
+        if limit is None:  # a rung is shown
+            return super().cutoff(recorded)
+        return super().cutoff(
+            {
+                name: value
+                for name, value in recorded.items()
+                if all(mine <= most for mine, most in zip(self._size(name), limit, strict=True))
+            }
+        )
+
+
 class RungScheduler(AsyncHyperBandScheduler):
     """Successive halving by the sweep's own trial ids.
 
     Args:
         stop: The settings.
         decide: Told of every decision at a rung, so that a worker waiting there goes on or stops.
+        size: How large each trial's student is; by default all are equal.
     """
 
-    def __init__(self, stop: EarlyStop, decide: Decide = lambda *_: None) -> None:
+    def __init__(
+        self,
+        stop: EarlyStop,
+        decide: Decide = lambda *_: None,
+        size: Size = lambda _: (),
+    ) -> None:
         # Larger than the last epoch: trials that reach the end finish by themselves, they are not
         # stopped there; and the last rung lies before the end.
         super().__init__(
@@ -90,6 +140,9 @@ class RungScheduler(AsyncHyperBandScheduler):
             grace_period=stop.grace_epochs,
             reduction_factor=stop.reduction,
         )
+        self._brackets = [
+            _SizedBracket(stop.grace_epochs, stop.epochs + 1, stop.reduction, 0, size=size)
+        ]
         self._rung_epochs = frozenset(stop.rungs())
         self._last_epoch = stop.epochs
         self._decide = decide

@@ -191,7 +191,7 @@ class Session:
     def _search(self, pool: Any, slots: Any, interrupt: Interrupt) -> End:
         from ray import tune
 
-        from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
+        from kdsweep.sweep.schedulers import EarlyStop, RungScheduler, sizes
         from kdsweep.sweep.search import SweepSearcher, make_config
         from kdsweep.sweep.trial import TrialDriver, beside_the_driver, withhold_keys
 
@@ -202,7 +202,9 @@ class Session:
         scheduler = None
         if stop:
             scheduler = RungScheduler(
-                stop, lambda trial, *decision: pool.decide.remote(trial, *decision)
+                stop,
+                lambda trial, *decision: pool.decide.remote(trial, *decision),
+                lambda trial: sizes(self._spec, planner.static(trial)),
             )
             scheduler.replay(self._ledger.record)
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from kdsweep.sweep.ledger import Ledger, Plan
-from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
+from kdsweep.sweep.schedulers import EarlyStop, RungScheduler, sizes
 
 STOP = EarlyStop("miou", "max", grace_epochs=2, reduction=2, epochs=8)
 
@@ -38,6 +38,24 @@ def test_the_worse_of_two_trials_stops_at_the_first_rung_and_not_before():
     assert show(scheduler, "t002", [0.0, 0.1] + [0.9] * 6) == 2
     assert show(scheduler, "t003", [0.0, 0.6, 0.6, 0.2]) == 4
     assert show(scheduler, "t004", [0.0, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0]) is None
+
+
+def test_a_small_student_is_not_stopped_for_being_less_accurate_than_a_larger_one():
+    """Sizes are (MACs, -ratio): a trial's rivals are as small as itself, or smaller, in both."""
+    size = {"large": (4.0, -1.0), "small": (1.0, -4.0), "small too": (1.0, -4.0)}
+    scheduler = RungScheduler(STOP, size=lambda trial: size[trial])
+    assert show(scheduler, "large", [0.5] * 8) is None
+    assert show(scheduler, "small", [0.3] * 8) is None
+    assert show(scheduler, "small too", [0.2] * 8) == 2
+    size["large and worse"] = (4.0, -1.0)
+    assert show(scheduler, "large and worse", [0.25] * 8) == 2
+
+
+def test_only_objectives_known_before_training_make_a_size(spec):
+    sweep = spec(objectives={"miou": "max", "macs": "min", "macs_ratio": "max"})
+    static = {"params": 9.0, "macs": 7.0, "macs_ratio": 3.0}
+    assert sizes(sweep, static) == (7.0, -3.0)
+    assert sizes(sweep, {}) == ()
 
 
 def test_a_smaller_value_is_better_where_the_sweep_says_so():
