@@ -32,11 +32,20 @@ def server_command(
         *["--backend-store-uri", uri or f"sqlite:///{folder / 'mlflow.db'}"],
         *["--artifacts-destination", str(folder / "artifacts")],
         *["--host", host, "--port", str(port), "--workers", "1"],
+        *["--uvicorn-opts", "--log-level=warning"],  # not a line for every picture of a page
         *(["--allowed-hosts", allowed_hosts] if allowed_hosts else []),
         *(["--app-name", app_name] if app_name else []),
     ]
 
 
 def server_environment() -> dict[str, str]:
-    """Variables that keep the server small: without its job runners it is 2 processes, not 10."""
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    """Variables that keep the server small and quiet.
+
+    Without its job runners it is 2 processes, not 10; its users can do nothing about warnings of
+    the libraries that it is made of.
+    """
+    return {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONWARNINGS": "ignore",
+    }
