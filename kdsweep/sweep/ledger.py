@@ -97,6 +97,8 @@ class Record:
     starts: list[Event] = field(default_factory=list)
     ends: list[Event] = field(default_factory=list)
     sessions: list[list[float]] = field(default_factory=list)
+    _runs: bool = False
+    """Whether the last start has no end yet; by their order, because clocks are set back."""
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -115,7 +117,7 @@ class Record:
         """``new``, ``running`` (or killed) or the state of the last ``sweep_ended`` event."""
         if not self.starts:
             return "new"
-        if not self.ends or self.ends[-1]["t"] < self.starts[-1]["t"]:
+        if self._runs:
             return "running"
         return str(self.ends[-1]["state"])
 
@@ -146,6 +148,7 @@ class Record:
 
     def _on_sweep_started(self, event: Event) -> None:
         self.starts.append(event)
+        self._runs = True
         self.sessions.append([event["t"], event["t"]])
         for entry in self.trials.values():
             if entry.state == "running":  # its process is gone: nobody recorded how it ended
@@ -153,6 +156,7 @@ class Record:
 
     def _on_sweep_ended(self, event: Event) -> None:
         self.ends.append(event)
+        self._runs = False
 
     def _on_trial_created(self, event: Event) -> None:
         fields = {key: event[key] for key in Plan.__dataclass_fields__ if key in event}
