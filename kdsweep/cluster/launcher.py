@@ -236,14 +236,14 @@ def _check_addresses(part: Part, faults: Faults) -> None:
     provider = part.get("provider")
     workers: list[Any] = provider["worker_ips"]
     heads = [key for key in ("head_ip", "external_head_ip") if key in provider]
-    given = [(("provider", key), provider[key]) for key in heads]
+    given: list[tuple[Path, Any]] = [(("provider", key), provider[key]) for key in heads]
     given += [(("provider", "worker_ips", i), worker) for i, worker in enumerate(workers)]
-    for path, address in given:
+    for where, address in given:
         if not isinstance(address, str) or not _is_address(address):
             hint = "A host name or an IP address, nothing else: ports go into ~/.ssh/config."
-            faults.add(part, path, f"is no address: {address!r}", hint)
+            faults.add(part, where, f"is no address: {address!r}", hint)
     for index, worker in enumerate(workers):
-        path = ("provider", "worker_ips", index)
+        path: Path = ("provider", "worker_ips", index)
         if worker == provider["head_ip"]:
             faults.add(part, path, f"is the head's own address: {worker!r}", "Take it out.")
         elif worker in workers[:index]:

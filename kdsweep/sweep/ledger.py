@@ -129,12 +129,18 @@ class Record:
     def of_kind(self, kind: str) -> list[Entry]:
         return [entry for entry in self.trials.values() if entry.plan.kind == kind]
 
-    def by_identity(self, identity: str, *, but: str = "") -> Entry | None:
-        """The first trial that ran or runs this configuration, other than `but`."""
+    def by_identity(self, identity: str, *, before: str = "") -> Entry | None:
+        """The first trial that ran, runs or will run this configuration.
+
+        Args:
+            identity: Of the run.
+            before: Look only at trials that were created before this one: of two that have not run,
+                only the second waits for the first.
+        """
         for entry in self.trials.values():
-            if entry.plan.identity == identity and entry.plan.trial != but:
-                if entry.state in ("reused", "rejected"):
-                    continue
+            if entry.plan.trial == before:
+                return None
+            if entry.plan.identity == identity and entry.state not in ("reused", "rejected"):
                 return entry
         return None
 

@@ -131,8 +131,11 @@ def test_a_trial_whose_process_vanished_is_interrupted_after_the_next_start(tmp_
 
 def test_a_sweep_that_was_killed_is_seen_as_such_also_where_the_clock_was_set_back(tmp_path):
     path = tmp_path / "journal.jsonl"
-    for time_s, events in ((2000.0, ("sweep_started", "sweep_ended")), (1000.0, ("sweep_started",))):
+    for time_s, names in (
+        (2000.0, ("sweep_started", "sweep_ended")),
+        (1000.0, ("sweep_started",)),
+    ):
         with Journal(path, clock=lambda time_s=time_s: time_s) as journal:
-            for event in events:
-                journal.append(event, state="finished")
+            for name in names:
+                journal.append(name, state="finished")
     assert Record.read(path).state == "running"
