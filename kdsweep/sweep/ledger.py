@@ -79,7 +79,7 @@ class Entry:
     @property
     def leased_s(self) -> float:
         """Seconds during which the trial held a slot."""
-        return sum(end - start for start, end in self.leases)
+        return _lasted_s(self.leases)
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Record:
     @property
     def wall_s(self) -> float:
         """Seconds for which the sweep ran, over all its processes."""
-        return sum(end - start for start, end in self.sessions)
+        return _lasted_s(self.sessions)
 
     def of_kind(self, kind: str) -> list[Entry]:
         return [entry for entry in self.trials.values() if entry.plan.kind == kind]
@@ -243,6 +243,11 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lasted_s(spans: list[list[float]]) -> float:
+    """Seconds of spans (start, end); one in which the clock was set back does not shorten others."""
+    return sum(max(0.0, end - start) for start, end in spans)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

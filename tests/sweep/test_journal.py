@@ -139,3 +139,12 @@ def test_a_sweep_that_was_killed_is_seen_as_such_also_where_the_clock_was_set_ba
             for name in names:
                 journal.append(name, state="finished")
     assert Record.read(path).state == "running"
+
+
+def test_a_clock_that_is_set_back_gives_no_budget_back():
+    record = Record()
+    record.apply({"t": 0.0, "event": "sweep_started"})
+    record.apply({"t": 100.0, "event": "sweep_ended", "state": "interrupted"})
+    record.apply({"t": 5000.0, "event": "sweep_started"})
+    record.apply({"t": 1000.0, "event": "summary"})
+    assert record.wall_s == 100.0
