@@ -246,7 +246,7 @@ class Ledger:
 
 
 def _lasted_s(spans: list[list[float]]) -> float:
-    """Seconds of spans (start, end); one in which the clock was set back does not shorten others."""
+    """Seconds of spans (start, end); one with the clock set back counts 0."""
     return sum(max(0.0, end - start) for start, end in spans)
 
 
