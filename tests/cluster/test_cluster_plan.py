@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from kdsweep.cluster.mask import mask
 from kdsweep.cluster.package import ENVIRONMENT, make_package, runtime_env
 from kdsweep.cluster.plan import describe
 from kdsweep.cluster.portable import refuse_local
+from kdsweep.cluster.ssh import Host
 from kdsweep.cluster.token import given_token, make_token, read_token, token_file
 from kdsweep.errors import ResourceError, SpecError
 from kdsweep.spec.load import load_sweep
@@ -245,3 +248,14 @@ def test_places_that_every_node_knows_are_taken():
     )
     refuse_local(sweep, "/shared/kdsweep", "http://mlflow.corp:5000")
     refuse_local(load_sweep(DIGITS), None, None)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
+def test_keys_of_hosts_are_remembered_in_a_home_of_any_name(tmp_path):
+    known = tmp_path / "it's 50%x" / "known_hosts"
+    host = Host("10.0.0.1", "me", None, None, known)
+    words = [*host.command(), "-G", host.name]
+    told = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (told.returncode, f"userknownhostsfile {known}" in told.stdout) == (0, True)
+    (option,) = [word for word in words if "UserKnownHostsFile" in word]
+    assert option.partition("=")[2].startswith('"')  # one file, not one for each word
