@@ -36,15 +36,19 @@ def stop(home: Path, name: str, *, timeout_s: float = 120.0) -> None:
         raise SweepError(
             f"sweep {name!r} does not run on this machine. On a cluster: --cluster FILE."
         )
-    info = json.loads((folder / "lock").read_text())
-    if info["host"] != socket.gethostname():
+    try:
+        info = json.loads((folder / "lock").read_text())
+        host, pid = info["host"], int(info["pid"])
+    except (ValueError, KeyError, TypeError):  # it has taken the lock in this instant
+        raise SweepError(f"sweep {name!r} starts just now. Try again in a second.") from None
+    if host != socket.gethostname():
         raise SweepError(
-            f"sweep {name!r} runs on {info['host']}, not here: {holder(folder)}. Stop it there, or "
+            f"sweep {name!r} runs on {host}, not here: {holder(folder)}. Stop it there, or "
             "add --cluster FILE."
         )
     print(f"Stopping sweep {name}: trials keep their last epoch.", flush=True)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(int(info["pid"]), signal.SIGINT)
+        os.kill(pid, signal.SIGINT)
     until = time.monotonic() + timeout_s
     while is_running(folder):
         if time.monotonic() > until:

@@ -1,6 +1,7 @@
 """The head of a cluster that Ray's launcher starts: which machine it is, and how to reach it."""
 
 import json
+import re
 from typing import Any
 
 from kdsweep.cluster import daemons
@@ -12,6 +13,7 @@ from kdsweep.cluster.token import state_dir
 from kdsweep.errors import ResourceError
 
 _KEY = "ssh_key.json"
+_MARK = "kdsweep-token:"
 
 
 def head_of(cluster: Launcher) -> Here | Host | None:
@@ -49,8 +51,10 @@ def fetch_token(cluster: Launcher, host: Here | Host) -> str | None:
     """The token that the head has; None where it has none."""
     if isinstance(host, Here):
         return None  # its file is this machine's own
-    ran = host.run(f"cat {daemons.folder(cluster.name)}/token 2>/dev/null")
-    return ran.output.strip() or None if ran.code == 0 else None
+    # Behind a mark, because login shells print what they like.
+    ran = host.run(f'printf "{_MARK}"; cat {daemons.folder(cluster.name)}/token 2>/dev/null')
+    found = re.match(r"\S+", ran.output.rpartition(_MARK)[2])
+    return found[0] if ran.code == 0 and found else None
 
 
 def _host(cluster: Launcher, address: str, key: str | None) -> Host:

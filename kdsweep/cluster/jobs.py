@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kdsweep.errors import ResourceError, SweepError, did_you_mean
+from kdsweep.errors import KdsweepError, ResourceError, SweepError, did_you_mean
 
 SWEEP = "kdsweep_sweep"
 """Key of a job's metadata that names its sweep."""
@@ -202,7 +202,10 @@ class Jobs:
                 write(text)
 
         with _told(self._link):
-            asyncio.run(tail())
+            try:
+                asyncio.run(tail())
+            except RuntimeError as error:  # what Ray's client makes of a stream that breaks off
+                raise ConnectionError(str(error)) from error
         return self.wait(job, timeout_s=30.0)
 
     def stop(self, job: str) -> None:
@@ -247,11 +250,17 @@ def _told(link: Link) -> Iterator[None]:
 
     try:
         yield
+    except (KdsweepError, BrokenPipeError):  # the last: whoever reads what is printed has gone
+        raise
     except (ConnectionError, AuthenticationError, aiohttp.ClientError, OSError):
         answer = ask(link)
         if answer == "up":
             raise ResourceError(f"the connection to {link.url} broke. Try again.") from None
         raise refusal(answer, link) from None
+    except RuntimeError as error:  # all else that Ray's client says, often with a trace
+        lines = [line for line in str(error).splitlines() if line.strip(" .")]
+        words = lines[-1].strip() if lines else "nothing more"
+        raise ResourceError(f"the cluster at {link.url} answered: {words}") from None
 
 
 @contextmanager

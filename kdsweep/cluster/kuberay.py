@@ -227,5 +227,5 @@ def _mlflow(uri: str | None, parts: list[Part]) -> tuple[str, int] | None:
         return None
     address = urlsplit(uri)
     service = (address.hostname or "").partition(".")[0]
-    names = {part.get("metadata", "name") for part in parts if part.get("kind") == "Service"}
+    names = [part.get("metadata", "name") for part in parts if part.get("kind") == "Service"]
     return (service, address.port or 80) if service in names else None

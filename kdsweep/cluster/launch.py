@@ -1,5 +1,6 @@
 """Launches a sweep on a cluster and looks after it from here."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -99,6 +100,11 @@ def follow(jobs: Jobs, job: str, sweep: str, flag: str, say: Say) -> int:
     except KeyboardInterrupt:
         say(f"\nNot watching any more; the sweep goes on.\nNext:  kdsweep logs {sweep} -f {flag}")
         return 0
+    except ResourceError as error:
+        raise ResourceError(
+            f"{error} Only the watching has ended; the sweep goes on while its cluster is up.\n"
+            f"Next:  kdsweep logs {sweep} -f {flag}"
+        ) from None
     return report(ended, sweep, flag, say)
 
 
@@ -150,8 +156,9 @@ def _stop_all(where: Cluster, say: Say) -> None:
 
 
 def flag_of(where: Where) -> str:
-    """The option that names a cluster again in the next command."""
-    return f"--address {where}" if isinstance(where, str) else f"--cluster {where.path}"
+    """The option that names a cluster again in the next command, for the shell."""
+    option, place = ("--address", where) if isinstance(where, str) else ("--cluster", where.path)
+    return f"{option} {shlex.quote(str(place))}"
 
 
 def _print(text: str) -> None:

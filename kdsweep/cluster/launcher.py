@@ -1,6 +1,7 @@
 """Ray cluster-launcher files: what kdsweep relies on, Ray's schema, what is handed to Ray."""
 
 import copy
+import ipaddress
 import json
 import re
 import shlex
@@ -218,10 +219,8 @@ def _check_hosts(part: Part, faults: Faults) -> None:
     if faults.told:
         return
     workers = provider["worker_ips"]
-    for index, worker in enumerate(workers):
-        if not isinstance(worker, str) or not worker:
-            faults.add(part, ("provider", "worker_ips", index), f"is no address: {worker!r}")
-    if workers and provider["head_ip"] in HERE:
+    _check_addresses(part, faults)
+    if workers and _is_loopback(provider["head_ip"]):
         hint = "Give the address at which the workers reach the head."
         faults.add(part, ("provider", "head_ip"), "is a loopback address", hint)
     if workers and not any(
@@ -231,6 +230,40 @@ def _check_hosts(part: Part, faults: Faults) -> None:
         faults.add(part, (_WORKER,), "has no `ray start`, but there are worker_ips", hint)
     if (workers or provider["head_ip"] not in HERE) and not part.get("auth", "ssh_user"):
         faults.add(part, ("auth", "ssh_user"), "is missing", "The user that SSH logs in as.")
+
+
+def _check_addresses(part: Part, faults: Faults) -> None:
+    provider = part.get("provider")
+    workers: list[Any] = provider["worker_ips"]
+    heads = [key for key in ("head_ip", "external_head_ip") if key in provider]
+    given: list[tuple[Path, Any]] = [(("provider", key), provider[key]) for key in heads]
+    given += [(("provider", "worker_ips", i), worker) for i, worker in enumerate(workers)]
+    for where, address in given:
+        if not isinstance(address, str) or not _is_address(address):
+            hint = "A host name or an IP address, nothing else: ports go into ~/.ssh/config."
+            faults.add(part, where, f"is no address: {address!r}", hint)
+    for index, worker in enumerate(workers):
+        path: Path = ("provider", "worker_ips", index)
+        if worker == provider["head_ip"]:
+            faults.add(part, path, f"is the head's own address: {worker!r}", "Take it out.")
+        elif worker in workers[:index]:
+            faults.add(part, path, f"is there already: {worker!r}", "Take it out.")
+        elif isinstance(worker, str) and _is_loopback(worker):
+            hint = "Give the address at which the head reaches the worker."
+            faults.add(part, path, f"is a loopback address: {worker!r}", hint)
+
+
+def _is_address(text: str) -> bool:
+    if ":" not in text:
+        return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text) is not None
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    return address in HERE or address == "0.0.0.0" or address.startswith("127.")
 
 
 def _check_schema(part: Part, faults: Faults) -> None:

@@ -3,7 +3,8 @@
 import re
 
 _TELLING = (
-    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY)"
+    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY"
+    r"|PRIVATE[_-]KEY|ACCOUNT[_-]?KEY|SIGNATURE|CONNECTION[_-]STRING)"
     r"(?![_-](?:PATH|FILE))[A-Z0-9_-]*"
 )
 _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|])+"""
@@ -11,7 +12,10 @@ _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|])+"""
 
 _NAMED = re.compile(rf"""(?P<name>\b[A-Z0-9_-]*{_TELLING}["']?\s*[=:]\s*){_WORD}""", re.IGNORECASE)
 _OPTION = re.compile(rf"(?P<name>(?<!\S)--?[A-Z0-9_-]*{_TELLING}\s+)(?!-){_WORD}", re.IGNORECASE)
-_HEADER = re.compile(r"""(?P<name>\b(?:Bearer|Basic)\s+)[^\s'";&|]+""", re.IGNORECASE)
+_HEADER = re.compile(
+    r"""(?P<name>\b(?:Bearer|Basic|Authorization:\s*\w+)\s+)[^\s'";&|]+""", re.IGNORECASE
+)
+_USER = re.compile(rf"(?P<name>(?<!\S)(?:-u|--user)[\s=]+)(?=\S*:){_WORD}")
 # A password may hold '@' and '/'; what follows a host's port is no password.
 _URL = re.compile(
     r"""(?P<name>\b[A-Z][A-Z0-9+.-]*://)(?:[^\s/:@'"]*:(?!\d+/)[^\s'"]*|[^\s/'"]+)@""",
@@ -25,6 +29,6 @@ def mask(text: str) -> str:
     All before the host of a URL counts: a token often stands where a user's name would.
     """
     text = _URL.sub(r"\g<name>***@", text)
-    for pattern in (_HEADER, _OPTION, _NAMED):
+    for pattern in (_HEADER, _USER, _OPTION, _NAMED):
         text = pattern.sub(r"\g<name>***", text)
     return text

@@ -46,9 +46,13 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
         for written, line in zip(cluster.config.get(key) or (), config.get(key) or (), strict=True):
             yield f"    {words}: {_calm(written, line)}"
     for name, node in (config.get("available_node_types") or {}).items():
-        fewest, most = node.get("min_workers", 0), node.get("max_workers", config["max_workers"])
+        fewest, most = (
+            node.get("min_workers", 0),
+            node.get("max_workers", config.get("max_workers")),
+        )
         if name != config.get("head_node_type"):
-            yield f"    instances of {name}: {fewest} to {most}"
+            upto = "or more, up to Ray's own limit" if most is None else f"to {most}"
+            yield f"    instances of {name}: {fewest} {upto}"
 
 
 _COMMANDS = {

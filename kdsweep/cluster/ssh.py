@@ -68,7 +68,11 @@ class Host:
         trust = (
             {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
             if self.known_hosts is None
-            else {"StrictHostKeyChecking": "accept-new", "UserKnownHostsFile": self.known_hosts}
+            else {
+                "StrictHostKeyChecking": "accept-new",
+                # ssh splits it at spaces, and replaces what follows a percent sign.
+                "UserKnownHostsFile": '"{}"'.format(str(self.known_hosts).replace("%", "%%")),
+            }
         )
         options = {
             **trust,

@@ -8,6 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
+from kdsweep.errors import ResourceError
+
 
 def state_dir(cluster: str) -> Path:
     """Folder of a cluster on this machine: token, log of its start, known hosts."""
@@ -20,9 +22,12 @@ def token_file(cluster: str) -> Path:
 
 
 def read_token(cluster: str) -> str | None:
-    """The token of a cluster; None where this machine has none."""
-    path = token_file(cluster)
-    return path.read_text(encoding="ascii").strip() or None if path.is_file() else None
+    """The token of a cluster; None where this machine has none.
+
+    Raises:
+        ResourceError: Its file holds something else.
+    """
+    return _read(token_file(cluster))
 
 
 def write_token(cluster: str, token: str) -> None:
@@ -45,8 +50,27 @@ def make_token(cluster: str) -> str:
 
 
 def given_token() -> str | None:
-    """The token for a cluster that somebody else runs, from where Ray looks for it."""
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return token.strip()
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    return path.read_text(encoding="ascii").strip() or None if path.is_file() else None
+    """The token for a cluster that somebody else runs, from where Ray looks for it.
+
+    Raises:
+        ResourceError: There is something else.
+    """
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return _checked(token, "$RAY_AUTH_TOKEN")
+    return _read(Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser())
+
+
+def _read(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return _checked(path.read_text(encoding="utf-8", errors="replace").strip(), str(path)) or None
+
+
+def _checked(token: str, source: str) -> str:
+    """The token, if it can be sent in a header; what it is instead is not repeated."""
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ResourceError(
+            f"{source} holds no token: a token is one word of ASCII. Whoever runs the cluster has "
+            "it; what kdsweep made itself can be removed, and is fetched from the head again."
+        )
+    return token

@@ -13,6 +13,8 @@ import yaml
 from kdsweep.spec.fault import Fault, Path
 
 _MOST_NODES = 100_000
+_MOST_CHARACTERS = 1_000_000
+"""Beyond it, parsing alone would take a minute; a file of that size is something else."""
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -33,6 +35,9 @@ class Document:
 
 def read_yaml(text: str) -> Document:
     """Reads a text; whatever it is, the outcome is a document, perhaps with faults."""
+    if len(text) > _MOST_CHARACTERS:
+        told = f"holds {len(text):,} characters, more than {_MOST_CHARACTERS:,}"
+        return Document(faults=[(Fault((), told, "Is this the right file?"), 1)])
     try:
         node = yaml.compose(text, Loader=_Loader)
         return _Reader().read(node)

@@ -46,7 +46,8 @@ class Journal:
         self.path = path
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        # Unbuffered: a buffer would keep what a full disk did not take, and write it later, torn.
+        self._file = path.open("ab", buffering=0)
         whole = _whole_bytes(path)
         if whole < self._file.tell():
             self._file.truncate(whole)
@@ -61,8 +62,8 @@ class Journal:
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         end = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(line)
-            self._file.flush()
+            while line:  # a disk that is nearly full takes a part of it
+                line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
             os.truncate(self.path, end)
@@ -117,6 +118,18 @@ def read(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
 def events(path: Path) -> list[Event]:
     """All whole events of a journal, in order."""
     return [event for event, _ in read(path)]
+
+
+def follows_a_line(path: Path, offset: int) -> bool:
+    """Whether an offset is still the end of a line of the journal, or its beginning.
+
+    It is not where a line was taken back that a full disk did not keep.
+    """
+    if offset == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(offset - 1)
+        return file.read(1) == b"\n"
 
 
 def _whole_bytes(path: Path) -> int:

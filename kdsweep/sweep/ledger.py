@@ -79,7 +79,7 @@ class Entry:
     @property
     def leased_s(self) -> float:
         """Seconds during which the trial held a slot."""
-        return sum(end - start for start, end in self.leases)
+        return _lasted_s(self.leases)
 
 
 @dataclass
@@ -97,6 +97,8 @@ class Record:
     starts: list[Event] = field(default_factory=list)
     ends: list[Event] = field(default_factory=list)
     sessions: list[list[float]] = field(default_factory=list)
+    _runs: bool = False
+    """Whether the last start has no end yet; by their order, because clocks are set back."""
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -115,24 +117,30 @@ class Record:
         """``new``, ``running`` (or killed) or the state of the last ``sweep_ended`` event."""
         if not self.starts:
             return "new"
-        if not self.ends or self.ends[-1]["t"] < self.starts[-1]["t"]:
+        if self._runs:
             return "running"
         return str(self.ends[-1]["state"])
 
     @property
     def wall_s(self) -> float:
         """Seconds for which the sweep ran, over all its processes."""
-        return sum(end - start for start, end in self.sessions)
+        return _lasted_s(self.sessions)
 
     def of_kind(self, kind: str) -> list[Entry]:
         return [entry for entry in self.trials.values() if entry.plan.kind == kind]
 
-    def by_identity(self, identity: str, *, but: str = "") -> Entry | None:
-        """The first trial that ran or runs this configuration, other than `but`."""
+    def by_identity(self, identity: str, *, before: str = "") -> Entry | None:
+        """The first trial that ran, runs or will run this configuration.
+
+        Args:
+            identity: Of the run.
+            before: Look only at trials that were created before this one: of two that have not run,
+                only the second waits for the first.
+        """
         for entry in self.trials.values():
-            if entry.plan.identity == identity and entry.plan.trial != but:
-                if entry.state in ("reused", "rejected"):
-                    continue
+            if entry.plan.trial == before:
+                return None
+            if entry.plan.identity == identity and entry.state not in ("reused", "rejected"):
                 return entry
         return None
 
@@ -146,6 +154,7 @@ class Record:
 
     def _on_sweep_started(self, event: Event) -> None:
         self.starts.append(event)
+        self._runs = True
         self.sessions.append([event["t"], event["t"]])
         for entry in self.trials.values():
             if entry.state == "running":  # its process is gone: nobody recorded how it ended
@@ -153,6 +162,7 @@ class Record:
 
     def _on_sweep_ended(self, event: Event) -> None:
         self.ends.append(event)
+        self._runs = False
 
     def _on_trial_created(self, event: Event) -> None:
         fields = {key: event[key] for key in Plan.__dataclass_fields__ if key in event}
@@ -233,6 +243,11 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lasted_s(spans: list[list[float]]) -> float:
+    """Seconds of spans (start, end); one with the clock set back counts 0."""
+    return sum(max(0.0, end - start) for start, end in spans)
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -10,6 +10,8 @@ from types import TracebackType
 
 from kdsweep.errors import SweepError
 
+_TRIES, _PAUSE_S = 20, 0.01
+
 
 class SweepLock:
     """Holds the lock of a sweep's folder while the sweep runs.
@@ -33,15 +35,13 @@ class SweepLock:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(handle):
             os.close(handle)
             name = self.path.parent.name
             raise SweepError(
                 f"sweep {name!r} is running already: {holder(self.path.parent)}. Wait for it, stop "
                 "it, or launch under another name (sweep.name=...)."
-            ) from None
+            )
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(_this_process()).encode())
         self._handle = handle
@@ -65,6 +65,17 @@ class SweepLock:
         self.release()
 
 
+def _taken(handle: int) -> bool:
+    """Takes the lock; tries again for a moment, because who only looks holds it for an instant."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+    return False
+
+
 def is_running(folder: Path) -> bool:
     """Whether some process holds the lock of a sweep's folder."""
     path = folder / "lock"
@@ -72,7 +83,8 @@ def is_running(folder: Path) -> bool:
         return False
     handle = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: who looks does not take another one who looks for a sweep that runs.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

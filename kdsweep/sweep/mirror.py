@@ -14,10 +14,12 @@ Layout below the URI, for a folder ``sweeps/pvd/runs/t003``::
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from kdsweep.engine import files
 from kdsweep.errors import StorageError
@@ -26,6 +28,7 @@ _LIST = "files.json"
 _CONTENT = "content"
 _STAYS = frozenset({"lock"})
 """Files that mean something on their own node only."""
+_CHUNK = 1 << 22
 
 
 class Mirror:
@@ -45,7 +48,7 @@ class Mirror:
 
         self.uri = uri.rstrip("/")
         self.root = root
-        self._known: dict[Path, tuple[int, int, str]] = {}
+        self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
         try:
             # Listings must be true at every look: other nodes write.
             self._storage, self._base = url_to_fs(self.uri, use_listings_cache=False)
@@ -74,13 +77,15 @@ class Mirror:
             before, last = self._list(folder)
             if last > writer:
                 return False
-            now = {name: self._digest(folder / name) for name in _names(folder, only)}
             sent = {_content(name, digest) for name, digest in before.items()}
-            wanted = {_content(name, digest): name for name, digest in now.items()}
-            for content in sorted(wanted.keys() - sent):
-                self._storage.makedirs(self._path(folder, _CONTENT), exist_ok=True)
-                source = str(folder / wanted[content])
-                self._storage.put_file(source, self._path(folder, _CONTENT, content))
+            now = {}
+            for name in _names(folder, only):
+                # Opened once: another thread may put another file of that name in its place.
+                with (folder / name).open("rb") as file:
+                    now[name] = digest = self._digest(folder / name, file)
+                    if (content := _content(name, digest)) not in sent:
+                        self._send(file, self._path(folder, _CONTENT, content))
+                        sent.add(content)
             if (now, writer) != (before, last):
                 self._replace(folder, before, now, writer)
         return True
@@ -105,8 +110,10 @@ class Mirror:
                     (folder / name).unlink()
             for name, digest in wanted.items():
                 target = folder / name
-                if target.is_file() and self._digest(target) == digest:
-                    continue
+                if target.is_file():
+                    with target.open("rb") as file:
+                        if self._digest(target, file) == digest:
+                            continue
                 files.write_file(target, self._fetch(folder, name, digest))
             if not only:
                 _drop_empty(folder)
@@ -180,7 +187,9 @@ class Mirror:
         def fetch(path: Path) -> None:
             source = self._path(folder, _CONTENT, _content(name, digest))
             self._storage.get_file(source, str(path))
-            if _digest(path) != digest:
+            with path.open("rb") as file:
+                whole = _digest(file) == digest
+            if not whole:
                 raise StorageError(
                     f"{self.uri}: {source} is damaged: its content is not what its name says. "
                     "Remove it and train that run again."
@@ -204,13 +213,20 @@ class Mirror:
                 raise StorageError(f"{self.uri}: {path} names {name!r}, outside its folder.")
         return names, writer
 
-    def _digest(self, path: Path) -> str:
-        """Digest of a file's content, computed anew only where the file has changed."""
-        stat = path.stat()
+    def _digest(self, path: Path, file: BinaryIO) -> str:
+        """Digest of an open file's content, computed anew only where the file has changed."""
+        stat = os.fstat(file.fileno())
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         known = self._known.get(path)
-        if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
-            known = self._known[path] = (stat.st_size, stat.st_mtime_ns, _digest(path))
-        return known[2]
+        if known is None or known[0] != state:
+            known = self._known[path] = (state, _digest(file))
+        return known[1]
+
+    def _send(self, file: BinaryIO, path: str) -> None:
+        self._storage.makedirs(path.rpartition("/")[0], exist_ok=True)
+        file.seek(0)
+        with self._storage.open(path, "wb") as copy:
+            shutil.copyfileobj(file, copy, _CHUNK)
 
     def _path(self, folder: Path, *parts: str) -> str:
         relative = folder.relative_to(self.root).as_posix()
@@ -245,11 +261,10 @@ def _content(name: str, digest: str) -> str:
     return f"{digest}-{PurePosixPath(name).name}"
 
 
-def _digest(path: Path) -> str:
+def _digest(file: BinaryIO) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

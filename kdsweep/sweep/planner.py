@@ -123,8 +123,9 @@ class Planner:
     def interrupt(self, trial: str) -> None:
         """Takes note that the sweep ended before a trial did: a resume goes on with it."""
         self._live.discard(trial)
-        if self._record.trials[trial].state == "running":
-            self._ledger.ended(trial, "interrupted", reason="the sweep was interrupted")
+        for name in (trial, *self._proposals.waiting_for(trial)):
+            if self._record.trials[name].state in ("created", "running"):
+                self._ledger.ended(name, "interrupted", reason="the sweep was interrupted")
 
     def static(self, trial: str) -> Mapping[str, float]:
         """What is known of a trial before training; empty where nothing is."""

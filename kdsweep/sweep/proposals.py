@@ -80,10 +80,14 @@ class Proposals:
     def again(self, plan: Plan) -> bool:
         """Takes a trial of an earlier process up again; True if it has to run."""
         handle, _ = self.study.ask(plan.params)
-        if self._ledger.record.trials[plan.trial].state == "created":
+        if not self._ledger.record.trials[plan.trial].leases:  # it may be a repetition
             return self._must_run(plan, handle)
         self._handles[plan.trial] = handle
         return True
+
+    def waiting_for(self, trial: str) -> list[str]:
+        """Trials of the same configuration, which take over the result of this one."""
+        return self._followers[trial]
 
     def ended(self, entry: Entry) -> None:
         """Tells the search how a trial ended, and settles those that waited for its result."""
@@ -105,7 +109,7 @@ class Proposals:
 
     def _must_run(self, plan: Plan, handle: optuna.Trial) -> bool:
         self._handles[plan.trial] = handle
-        original = self._ledger.record.by_identity(plan.identity, but=plan.trial)
+        original = self._ledger.record.by_identity(plan.identity, before=plan.trial)
         if original is not None:
             self._repeats += 1
             if original.ended:
@@ -163,7 +167,7 @@ class Proposals:
     def _result(self, entry: Entry) -> Result:
         """The end of a trial as the search is told it."""
         if entry.state == "reused":
-            original = self._ledger.record.by_identity(entry.plan.identity, but=entry.plan.trial)
+            original = self._ledger.record.by_identity(entry.plan.identity, before=entry.plan.trial)
             return Result("failed") if original is None else self._result(original)
         progress = entry.epoch / max(1, entry.plan.spec["train"]["epochs"])
         return Result(entry.state, entry.metrics, progress if entry.state == "stopped" else 1.0)

@@ -54,7 +54,7 @@ class Publisher:
         self._connect = connect
         self._note = note
         self._wait_s = wait_s
-        self._offset = _read_offset(self._state)
+        self._offset = _read_offset(folder)
         self._scribe: Scribe | None = None
         self._deadline: float | None = None
         self._wake = threading.Event()
@@ -100,6 +100,8 @@ class Publisher:
     def _run(self) -> None:
         while not self._too_late():
             last = self._deadline is not None
+            if not journal.follows_a_line(self._journal, self._offset):
+                self._offset = 0  # told again, which changes nothing
             for event, offset in journal.read(self._journal, self._offset):
                 if not self._send(event):
                     return
@@ -150,11 +152,13 @@ class Publisher:
 
 def unsent(folder: Path) -> int:
     """Events of a sweep that nobody runs, which its tracker has not got."""
-    return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder / STATE)))
+    return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder)))
 
 
-def _read_offset(path: Path) -> int:
+def _read_offset(folder: Path) -> int:
+    """How much of the journal was told; 0 where the journal has become another one since."""
     try:
-        return int(json.loads(path.read_text())["offset"])
+        offset = int(json.loads((folder / STATE).read_text())["offset"])
+        return offset if journal.follows_a_line(folder / "journal.jsonl", offset) else 0
     except (OSError, ValueError, KeyError):
         return 0

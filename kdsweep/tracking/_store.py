@@ -2,11 +2,12 @@
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from kdsweep.errors import TrackingError
 from kdsweep.tracking.base import TrackingUnavailable
@@ -48,6 +49,14 @@ def redact(uri: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
+def database_uri(home: Path) -> str:
+    """The URI of the database in a home; signs that mean something in a URI are written out.
+
+    A home ``x%20y`` would have its database in ``x y`` otherwise.
+    """
+    return f"sqlite:///{re.sub('[%?#]', lambda sign: quote(sign[0]), str(home / 'mlflow.db'))}"
+
+
 class Store:
     """The address of a store, and what is known about reaching it.
 
@@ -61,7 +70,7 @@ class Store:
         """Creates the folders of a local store; opens nothing yet."""
         configure()
         self.home = home
-        self.uri = uri or f"sqlite:///{home / 'mlflow.db'}"
+        self.uri = uri or database_uri(home)
         self.name = redact(self.uri)
         self._sure = False
         if self.database is not None:

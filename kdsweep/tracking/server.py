@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from kdsweep.home import home_folder
+from kdsweep.tracking._store import database_uri
 
 
 def server_command(
@@ -29,7 +30,7 @@ def server_command(
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *[sys.executable, "-m", "mlflow", "server"],
-        *["--backend-store-uri", uri or f"sqlite:///{folder / 'mlflow.db'}"],
+        *["--backend-store-uri", uri or database_uri(folder)],
         *["--artifacts-destination", str(folder / "artifacts")],
         *["--host", host, "--port", str(port), "--workers", "1"],
         *["--uvicorn-opts", "--log-level=warning"],  # not a line for every picture of a page

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -75,6 +76,18 @@ def test_a_dry_run_touches_nothing_and_ignores_this_machines_home(kdsweep, tmp_p
     assert "launch --address auto -- sweep.yaml run.train.epochs=1" in done.stdout
     assert "laptop" not in done.stdout
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_sweep_that_has_just_taken_its_lock_is_stopped_a_moment_later(kdsweep, tmp_path):
+    lock = tmp_path / "runs" / "sweeps" / "x" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file:  # and has not yet said who it is
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ended = kdsweep("stop", "x", "--home", "runs")
+    assert (ended.returncode, ended.stderr.strip()) == (
+        2,
+        "kdsweep: sweep 'x' starts just now. Try again in a second.",
+    )
 
 
 def test_options_beat_the_cluster_file(kdsweep):

@@ -217,6 +217,15 @@ def test_kuberay_finds_the_mlflow_that_its_head_reports_to(tmp_path):
             r"type is 'lokal'\n  Did you mean local",
         ),
         ("onprem", "[10.0.0.11, 10.0.0.12]", "[10, null]", r"worker_ips.0 is no address: 10"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "['h:22']", r"no address: 'h:22'\n.*ssh/config"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "['me@h']", r"worker_ips.0 is no address: 'me@h'"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "['-oX=y']", r"worker_ips.0 is no address: '-oX=y'"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "['[::2]']", r"worker_ips.0 is no address"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "[h, h]", r"worker_ips.1 is there already: 'h'"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "[10.0.0.10]", r"worker_ips.0 is the head's own"),
+        ("onprem", "[10.0.0.11, 10.0.0.12]", "[127.0.0.2]", r"worker_ips.0 is a loopback"),
+        ("onprem", "head_ip: 10.0.0.10", "head_ip: 0.0.0.0", r"head_ip is a loopback"),
+        ("onprem", "head_ip: 10.0.0.10", "head_ip: ''", r"head_ip is no address: ''"),
         ("onprem", "--port=6379", '--port="6379', r"is no shell command: no closing quotation"),
         (
             "kuberay",
@@ -235,6 +244,25 @@ def test_values_of_the_wrong_kind_are_refused_by_line(tmp_path, name, old, new, 
     found = refusal_of(tmp_path, changed)
     assert re.search(message, found), found
     assert re.search(r"/c.yaml:\d+: ", found)
+
+
+def test_hosts_go_by_name_or_by_address_of_either_kind(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(shipped("onprem").replace("[10.0.0.11, 10.0.0.12]", "[gpu-1.lan, 'fd00::2']"))
+    assert load_cluster(path).config["provider"]["worker_ips"] == ["gpu-1.lan", "fd00::2"]
+
+
+def test_a_file_that_is_far_too_large_is_not_parsed(tmp_path):
+    told = refusal_of(tmp_path, "k: [1, 2]\n" * 200_000)
+    assert "c.yaml:1: holds 2,000,000 characters" in told
+
+
+def test_names_of_services_that_are_no_text_are_no_services(tmp_path):
+    path = tmp_path / "c.yaml"
+    text = shipped("kuberay")
+    path.write_text(re.sub(r"(kind: Service\nmetadata:) .*", r"\1 {name: [a]}", text))
+    assert path.read_text() != text
+    assert load_cluster(path).mlflow is None
 
 
 @pytest.mark.parametrize("value", ["null", "[local]", "5"])

@@ -1,15 +1,21 @@
 """What kdsweep asks of Ray Jobs, and what it makes of the answers."""
 
+import asyncio
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from kdsweep.cluster.jobs import Jobs, Link
-from kdsweep.errors import SweepError
+from kdsweep.cluster.launch import flag_of, follow
+from kdsweep.cluster.load import load_cluster
+from kdsweep.cluster.ssh import free_ports
+from kdsweep.errors import ResourceError, SweepError
 
 Answer = tuple[int, str]
 
@@ -64,3 +70,74 @@ def test_a_job_that_the_cluster_refuses_is_not_sent_again():
 
     with dashboard(take) as link, pytest.raises(SweepError, match=r"(?s)job kdsweep-a: .*no room"):
         Jobs(link).submit("a", "true", {})
+
+
+@contextmanager
+def fading_dashboard(port: int) -> Iterator[Link]:
+    """A dashboard whose log streams break off, and that answers other questions with a trace."""
+    from aiohttp import web
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"ray_version": "2.60.0"})
+
+    async def tail(request: web.Request) -> web.WebSocketResponse:
+        stream = web.WebSocketResponse()
+        await stream.prepare(request)
+        await stream.send_str("epoch 1\n")
+        request.transport.abort()
+        return stream
+
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=500, text="Traceback (most recent call last):\nKeyError: 'x'\n")
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_get("/api/version", version)
+        app.router.add_get("/api/jobs/{job}/logs/tail", tail)
+        app.router.add_get("/api/jobs/{rest:.*}", broken)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        ready.set()
+        await asyncio.to_thread(done.wait)
+        await runner.cleanup()
+
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(60)
+    try:
+        yield Link(f"http://127.0.0.1:{port}")
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray's own call of aiohttp
+def test_a_log_that_breaks_off_is_told_with_how_to_look_again():
+    said, written = [], []
+    with fading_dashboard(free_ports(1)[0]) as link:
+        jobs = Jobs(link)
+        with pytest.raises(ResourceError, match=r"connection to http://\S+ broke") as caught:
+            jobs.follow("kdsweep-a", written.append)
+        assert written == ["epoch 1\n"]
+        with pytest.raises(ResourceError, match=r"Next:  kdsweep logs a -f --cluster 'my c.yaml'"):
+            follow(jobs, "kdsweep-a", "a", "--cluster 'my c.yaml'", said.append)
+    assert "code 1006" not in str(caught.value)
+
+
+def test_a_trace_that_the_cluster_answers_with_is_told_in_one_line():
+    with fading_dashboard(free_ports(1)[0]) as link:
+        jobs = Jobs(link)
+        for call in (jobs.all, lambda: jobs.get("x"), lambda: jobs.log("x")):
+            with pytest.raises(ResourceError, match=r"answered: KeyError: 'x'") as caught:
+                call()
+            assert "Traceback" not in str(caught.value)
+
+
+def test_the_next_command_names_a_cluster_file_as_the_shell_wants_it(tmp_path):
+    path = tmp_path / "it's here" / "c.yaml"
+    path.parent.mkdir()
+    path.write_text((Path(__file__).parents[2] / "cluster" / "local.yaml").read_text())
+    words = shlex.split(f"kdsweep status {flag_of(load_cluster(path))}")
+    assert words == ["kdsweep", "status", "--cluster", str(path)]

@@ -2,20 +2,25 @@
 
 import json
 import re
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kdsweep.cluster.driver import make_driver
+from kdsweep.cluster.head import fetch_token
 from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.load import load_cluster
+from kdsweep.cluster.local import Here
 from kdsweep.cluster.mask import mask
 from kdsweep.cluster.package import ENVIRONMENT, make_package, runtime_env
 from kdsweep.cluster.plan import describe
 from kdsweep.cluster.portable import refuse_local
-from kdsweep.cluster.token import make_token, read_token, token_file
-from kdsweep.errors import SpecError
+from kdsweep.cluster.ssh import Host
+from kdsweep.cluster.token import given_token, make_token, read_token, token_file
+from kdsweep.errors import ResourceError, SpecError
 from kdsweep.spec.load import load_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -121,11 +126,36 @@ def test_secrets_are_in_no_dry_run_and_no_job(home, tmp_path):
     assert "RAY_AUTH_TOKEN_PATH=" in shown  # a path is no secret, and worth knowing
 
 
+@pytest.mark.parametrize("text", ["two words", "line\nbreak", "größe", "\x00"])
+def test_what_is_no_token_is_told_and_not_repeated(home, monkeypatch, text):
+    path = home / "somebody's token"
+    path.write_bytes(text.encode("latin-1"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    with pytest.raises(ResourceError, match="somebody's token holds no token") as caught:
+        given_token()
+    assert text not in str(caught.value)
+
+
+def test_a_token_is_fetched_from_a_head_whose_shell_greets(home):
+    class Greeting(Here):
+        def run(self, script, *, timeout_s=120.0):
+            return super().run(f"echo Welcome; echo 'mesg: no tty' >&2; {script}")
+
+    class Head:
+        run = Greeting().run
+
+    assert fetch_token(onprem(), Head()) is None
+    token = make_token("onprem")
+    assert fetch_token(onprem(), Head()) == token
+
+
 def test_masking_leaves_the_rest_as_it_is():
     text = "A=1 API_KEY=x http://host:5000/a --port 1 s3://k:v@b"
     assert mask(text) == "A=1 API_KEY=*** http://host:5000/a --port 1 s3://***@b"
     for plain in (
         "RAY_AUTH_TOKEN_PATH=~/t mlflow --password-file /x --passes 3",
+        "sudo -u ray ps -u $USER SSH_PRIVATE_KEY_PATH=~/k",
         "passed=3 http://host:5000/a@b git+https://github.com/a/b@main bypass --pass",
     ):
         assert mask(plain) == plain
@@ -145,6 +175,11 @@ def test_masking_leaves_the_rest_as_it_is():
         ("postgresql://u:top@secret@db/m", "postgresql://***@db/m"),
         ("postgresql://u:top/secret@db/m", "postgresql://***@db/m"),
         ('{"token": "topsecret"}', '{"token": ***'),
+        ("curl -u me:topsecret x", "curl -u *** x"),
+        ("curl -H 'Authorization: token topsecret'", "curl -H 'Authorization: token ***'"),
+        ("AZURE_CONNECTION_STRING='AccountKey=top secret=='", "AZURE_CONNECTION_STRING=***"),
+        ("s3://b/k?X-Amz-Signature=topsecret&a=1", "s3://b/k?X-Amz-Signature=***&a=1"),
+        ("SIGNING_PRIVATE_KEY=topsecret x", "SIGNING_PRIVATE_KEY=*** x"),
     ],
 )
 def test_secrets_are_masked_however_they_are_written(text, shown):
@@ -213,3 +248,14 @@ def test_places_that_every_node_knows_are_taken():
     )
     refuse_local(sweep, "/shared/kdsweep", "http://mlflow.corp:5000")
     refuse_local(load_sweep(DIGITS), None, None)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
+def test_keys_of_hosts_are_remembered_in_a_home_of_any_name(tmp_path):
+    known = tmp_path / "it's 50%x" / "known_hosts"
+    host = Host("10.0.0.1", "me", None, None, known)
+    words = [*host.command(), "-G", host.name]
+    told = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (told.returncode, f"userknownhostsfile {known}" in told.stdout) == (0, True)
+    (option,) = [word for word in words if "UserKnownHostsFile" in word]
+    assert option.partition("=")[2].startswith('"')  # one file, not one for each word

@@ -44,7 +44,7 @@ def test_a_record_that_the_storage_did_not_get_is_not_overwritten(nodes, monkeyp
     write(folder, "sweep_started")
     copies.after("sweep_started")
     with monkeypatch.context() as patch:
-        patch.setattr(type(mirror._storage), "put_file", _away)
+        patch.setattr(type(mirror._storage), "open", _away)
         for name in ("trial_ended", "sweep_ended"):
             write(folder, name)
             copies.after(name)

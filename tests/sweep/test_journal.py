@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -76,6 +78,35 @@ def test_a_full_disk_stops_clearly_and_leaves_whole_lines(tmp_path, monkeypatch)
     assert [event["event"] for event in events(path)] == ["before"]
 
 
+def test_a_line_that_a_full_disk_took_in_part_is_not_written_later(tmp_path):
+    """In a process of its own, whose files may not grow, as on a full disk."""
+    path = tmp_path / "journal.jsonl"
+    script = f"""
+import os, resource, signal
+from pathlib import Path
+from kdsweep.errors import SweepError
+from kdsweep.sweep.journal import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+path = Path({str(path)!r})
+journal = Journal(path)
+journal.append("before")
+room(path.stat().st_size + 10)
+for name in ("lost", "lost too"):
+    try:
+        journal.append(name)
+        raise AssertionError(name)
+    except SweepError:
+        pass
+room(resource.RLIM_INFINITY)
+journal.append("after")
+journal.close()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert [event["event"] for event in events(path)] == ["before", "after"]
+
+
 def test_the_record_read_back_equals_the_one_that_was_written(tmp_path):
     with Ledger.open(tmp_path / "journal.jsonl") as ledger:
         ledger.write("sweep_started", sweep="s")
@@ -96,3 +127,24 @@ def test_a_trial_whose_process_vanished_is_interrupted_after_the_next_start(tmp_
         assert ledger.record.trials["t001"].state == "running"
         ledger.write("sweep_started", sweep="s")
         assert ledger.record.trials["t001"].state == "interrupted"
+
+
+def test_a_sweep_that_was_killed_is_seen_as_such_also_where_the_clock_was_set_back(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    for time_s, names in (
+        (2000.0, ("sweep_started", "sweep_ended")),
+        (1000.0, ("sweep_started",)),
+    ):
+        with Journal(path, clock=lambda time_s=time_s: time_s) as journal:
+            for name in names:
+                journal.append(name, state="finished")
+    assert Record.read(path).state == "running"
+
+
+def test_a_clock_that_is_set_back_gives_no_budget_back():
+    record = Record()
+    record.apply({"t": 0.0, "event": "sweep_started"})
+    record.apply({"t": 100.0, "event": "sweep_ended", "state": "interrupted"})
+    record.apply({"t": 5000.0, "event": "sweep_started"})
+    record.apply({"t": 1000.0, "event": "summary"})
+    assert record.wall_s == 100.0

@@ -1,6 +1,8 @@
+import fcntl
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,3 +29,15 @@ def test_the_lock_is_free_after_its_process_was_killed(tmp_path):
     assert (tmp_path / "lock").exists()
     with SweepLock(tmp_path):
         assert is_running(tmp_path)
+
+
+def test_who_only_looks_is_not_taken_for_a_sweep_that_runs(tmp_path):
+    """Neither by others who look, nor by a launch: `kdsweep status` may be asked all the time."""
+    SweepLock(tmp_path).acquire().release()
+    looks = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(looks, fcntl.LOCK_SH)  # in the middle of `is_running`
+    assert not is_running(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        launch = pool.submit(SweepLock(tmp_path).acquire)
+        os.close(looks)
+        launch.result().release()

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdsweep.engine import files
 from kdsweep.errors import StorageError
+from kdsweep.sweep import mirror as mirror_module
 from kdsweep.sweep.mirror import Mirror
 
 
@@ -74,7 +76,7 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_removed(nodes, tmp_path):
     assert all(before[name] == after[name] for name in kept)
 
 
-@pytest.mark.parametrize("call", ["put_file", "pipe_file"])
+@pytest.mark.parametrize("call", ["open", "pipe_file"])
 def test_an_interrupted_push_leaves_the_copy_of_the_last_whole_one(nodes, monkeypatch, call):
     one, two = nodes
     fill(one.root / "run", student="1", facts="1")
@@ -102,6 +104,28 @@ def test_files_that_are_still_being_written_are_not_sent(nodes):
     one.push(one.root / "run")
     two.pull(two.root / "run")
     assert held(two.root / "run") == {"log": "1"}
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(nodes, monkeypatch):
+    """As the publisher's thread replaces its note while the driver's thread sends the record."""
+    one, two = nodes
+    path = one.root / "sweep" / "published.json"
+    fill(one.root / "sweep", **{"published.json": "1"})
+    digest_of = mirror_module._digest
+
+    def digest_then_replace(file):
+        digest = digest_of(file)
+        files.write_file(path, lambda temporary: temporary.write_text("2"))
+        return digest
+
+    monkeypatch.setattr(mirror_module, "_digest", digest_then_replace)
+    one.push(one.root / "sweep")
+    monkeypatch.undo()
+    two.pull(two.root / "sweep")
+    assert held(two.root / "sweep") == {"published.json": "1"}
+    one.push(one.root / "sweep")
+    two.pull(two.root / "sweep")
+    assert held(two.root / "sweep") == {"published.json": "2"}
 
 
 def test_named_files_are_copied_without_the_rest(nodes):

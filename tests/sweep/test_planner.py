@@ -314,3 +314,35 @@ def test_a_teacher_that_fails_ends_the_sweep_with_its_reason(spec, simulate):
     assert simulation.states == {"teacher": "failed", "undistilled": "failed"}
     assert "the teacher could not be trained: loss/voxel_ce" in simulation.planner.closing
     assert simulate(spec(), retry_failed=True).begin().trial == "teacher"
+
+
+def test_a_trial_that_never_ran_and_its_repetition_do_not_wait_for_each_other_after_a_resume(
+    spec, simulate
+):
+    space = {"method.point_output": {"choice": [0.5]}}
+    sweep = spec(trials=2, space=space, sampler="random", baselines=[])
+    first = simulate(sweep)
+    first.finish(first.begin())
+    first.planner.next()  # handed out, and not taken by a slot before the driver is killed
+    first.planner.next()
+    repeated = [trial for trial, state in first.states.items() if state == "created"]
+    assert repeated[:2] == ["t001", "t002"]
+    second = simulate(sweep).run()
+    assert [plan.trial for plan in second.order] == ["t001"]
+    assert (second.states["t001"], second.states["t002"]) == ("finished", "reused")
+
+
+def test_a_trial_that_is_interrupted_before_a_slot_took_it_is_recorded_as_such(spec, simulate):
+    """So are its repetitions: their runs in the tracker, open since then, would be left so."""
+    space = {"method.point_output": {"choice": [0.5]}}
+    sweep = spec(trials=2, space=space, sampler="random", baselines=[])
+    first = simulate(sweep)
+    first.finish(first.begin())
+    first.planner.next()
+    first.planner.next()
+    first.planner.interrupt("t001")
+    states = first.states
+    assert (states.pop("teacher"), set(states.values())) == ("finished", {"interrupted"})
+    second = simulate(sweep).run()
+    assert [plan.trial for plan in second.order] == ["t001"]
+    assert (second.states["t001"], second.states["t002"]) == ("finished", "reused")

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kdsweep.errors import StorageError
 from kdsweep.sweep.probe import Probes, missing
 
 
@@ -64,3 +65,14 @@ def test_nothing_is_left_in_the_home(tmp_path):
         (marker,) = tmp_path.iterdir()
         assert missing(str(marker), marker.read_text(), {}) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_is_away_at_the_end_does_not_change_how_a_sweep_ended(tmp_path, monkeypatch):
+    storage = f"file://{tmp_path / 'bucket'}"
+
+    def away(*_):
+        raise StorageError("no route to host")
+
+    with Probes(tmp_path / "home", {}, storage) as probes:
+        probes._write()
+        monkeypatch.setattr("kdsweep.sweep.probe.Mirror.write", away)

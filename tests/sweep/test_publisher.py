@@ -7,7 +7,7 @@ import pytest
 from kdsweep.errors import TrackingError
 from kdsweep.sweep.journal import events
 from kdsweep.sweep.ledger import Ledger, Plan
-from kdsweep.sweep.publisher import Publisher
+from kdsweep.sweep.publisher import Publisher, unsent
 from kdsweep.sweep.transcribe import Scribe
 from kdsweep.tracking import MemoryTracker, TrackingUnavailable
 
@@ -78,6 +78,23 @@ def test_everything_told_twice_changes_nothing(folder, tracker):
     (folder / "published.json").unlink()
     publish(folder, lambda: tracker)
     assert (states(tracker), tracker.read_trials("s")[0].history()) == before
+
+
+def test_a_line_that_was_told_and_then_taken_back_hides_none_that_follow(folder, tracker):
+    """A disk may refuse a line only when it is flushed, after the publisher has read it."""
+    publish(folder, lambda: tracker)
+    path = folder / "journal.jsonl"
+    with path.open("a") as file:
+        file.write('{"t":1,"event":"something_of_no_interest","reason":"' + "x" * 500 + '"}\n')
+    publish(folder, lambda: tracker)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert unsent(folder) == len(lines) - 1
+    with Ledger.open(path) as ledger:
+        for trial in ("t004", "t005", "t006"):
+            ledger.created(Plan(trial, "search", {}, trial))
+    assert publish(folder, lambda: tracker) == 0
+    assert {"t004", "t005", "t006"} <= states(tracker).keys()
 
 
 def test_an_outage_loses_nothing_and_is_told_once(folder, tracker):

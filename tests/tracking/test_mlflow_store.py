@@ -16,6 +16,7 @@ from kdsweep.tracking import SweepInfo, TrackingUnavailable, TrialInfo, connect
 from kdsweep.tracking._layout import name_with_state, run_name
 from kdsweep.tracking._store import Store, redact, redact_words
 from kdsweep.tracking.mlflow import MlflowTracker
+from kdsweep.tracking.server import server_command
 
 SPEC = {
     "objectives": {"miou": "max", "macs": "min"},
@@ -270,3 +271,14 @@ def test_an_answer_that_people_or_time_mend_is_no_refusal(tmp_path, status):
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize("name", ["x%20y", "q?z", "h#i", "it's é"])
+def test_a_home_of_any_name_holds_its_own_database_and_no_file_lies_beside_it(tmp_path, name):
+    connect(None, tmp_path / name).open_sweep(SweepInfo("s", SPEC, "", {}))
+    assert (tmp_path / name / "mlflow.db").stat().st_size > 0
+    beside = [path for path in tmp_path.iterdir() if path.name != name]
+    assert not [file for path in beside for file in path.rglob("*")]  # MLflow makes empty folders
+    words = server_command(None, tmp_path / name)
+    uri = words[words.index("--backend-store-uri") + 1]
+    assert Store(uri, tmp_path).database == tmp_path / name / "mlflow.db"
