@@ -145,3 +145,33 @@ def test_reading_a_sweep_file_loads_neither_ray_nor_mlflow():
     space = PACKAGE.parent / "search_spaces" / "quickstart.yaml"
     code = f"from kdsweep.spec.load import load_sweep\nload_sweep({str(space)!r})"
     assert not loaded_by(code) & {"ray", "mlflow", "optuna"}
+
+
+@pytest.mark.parametrize("command", [["check"], ["launch", "--home", "home"]])
+def test_without_spconv_a_sweep_that_needs_it_is_refused_in_one_message(command, tmp_path):
+    space = PACKAGE.parent / "search_spaces" / "quickstart.yaml"
+    code = f"""\
+import sys
+sys.modules["spconv"] = None  # as if it were not installed
+sys.argv = ["kdsweep", *{command!r}, {str(space)!r}]
+from kdsweep.cli import main
+main()
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 2
+    assert told.stderr.startswith("kdsweep: this model needs spconv")
+    assert "Traceback" not in told.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+def test_without_spconv_sweeps_of_images_are_read():
+    space = PACKAGE.parent / "search_spaces" / "digits.yaml"
+    code = f"""\
+import sys
+sys.modules["spconv"] = None
+from kdsweep.spec.load import load_sweep
+load_sweep({str(space)!r})
+"""
+    assert "torch" in loaded_by(code)

@@ -12,7 +12,8 @@ What this module adds to spconv, so that nothing above it needs to know which de
   coordinate tensor, find them once (`sparse_tensor`).
 
 The wheel matters: the CPU-only build of spconv 2.3.8 adds up wrongly now and then when it runs on
-more than one thread; the CUDA build 2.3.6 runs on CPU without that fault.
+more than one thread. The CUDA builds (cu120 2.3.6, cu126 2.3.8 for Python 3.12) are linked without
+OpenMP, so on CPU their own loops have one thread and cannot race.
 """
 
 import logging
@@ -25,19 +26,32 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from kdsweep.errors import ResourceError
+
 
 def _import_spconv() -> tuple[ModuleType, ModuleType, ModuleType]:
     """Imports spconv without its warnings about torch's future, and fast where there is no GPU.
 
     At import spconv describes 1,456 CUDA kernels in Python, which takes 3 s of a CPU core. Without
     a GPU none of them can run, so the list of what to describe is left empty.
+
+    Raises:
+        ResourceError: It is not installed, or a library that it links to is not there.
     """
     fx_log = logging.getLogger("torch.fx._symbolic_trace")
     level = fx_log.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fx_log.setLevel(logging.ERROR)
-        import spconv.core as core
+        try:
+            import spconv.core as core
+        except ImportError as error:
+            fx_log.setLevel(level)
+            raise ResourceError(
+                "this model needs spconv (sparse convolutions), which cannot be imported here: "
+                f"{error}. Install kdsweep with its dependencies, which name the build for this "
+                "Python, or choose a model and a task without sparse convolutions."
+            ) from None
 
         if not torch.cuda.is_available():
             core.ALL_NATIVE_PARAMS, core.ALL_IMPGEMM_PARAMS = [], []

@@ -33,7 +33,7 @@ from kdsweep.tracking import connect
 JOURNAL = "journal.jsonl"
 _SPEC = "sweep.json"
 _FILE = "sweep.yaml"
-_PACKAGES = ("kdsweep", "torch", "ray", "optuna", "mlflow", "spconv-cu120")
+_PACKAGES = ("kdsweep", "torch", "ray", "optuna", "mlflow", "spconv-cu120", "spconv-cu126")
 
 
 @dataclass(frozen=True)
