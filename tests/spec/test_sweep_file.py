@@ -60,6 +60,15 @@ def test_a_run_without_a_method_has_no_baselines_and_no_method_to_search(file):
     )
 
 
+def test_a_start_point_that_is_no_run_is_told_with_one_hint(file):
+    message = fault_of(
+        file.replace("  method: {name: pvd}\n", "") + "start: [{method.point_output: 1}]\n"
+    )
+    told = "f.yaml:15: start.0 is not a valid run: method.name is missing\n  Valid: "
+    assert told in message
+    assert message.count("Valid: ") == 1
+
+
 def test_an_error_survives_pickling(file):
     with pytest.raises(SpecError) as caught:
         parse_sweep(file.replace("trials: 4", "trials: 0"), "f.yaml")
