@@ -60,6 +60,11 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
                 f"{trained_on}, the run's data has {fingerprint}). Use another home, or remove "
                 "that folder to train the teacher again."
             )
+    return weights_digest(weights)
+
+
+def weights_digest(weights: Path) -> str:
+    """Digest of a weight file: what the teacher is, wherever it lies."""
     digest = hashlib.blake2b(digest_size=16)
     with weights.open("rb") as file:
         while chunk := file.read(1 << 22):
