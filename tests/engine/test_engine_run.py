@@ -294,6 +294,11 @@ def test_a_finished_folder_does_not_answer_for_another_teacher_or_other_data(
         teacher__train=None, teacher__checkpoint=str(moved), data__root="somewhere"
     )
     assert execute(elsewhere, place("a"), go_on) == done
+    trained = run_spec()
+    there = execute(trained, place("b"), go_on)
+    fresh_home = replace(place("b"), home=place("b").home / "fresh")
+    again = execute(run_spec(data__root="somewhere"), fresh_home, go_on)
+    assert (again.state, again.metrics) == ("finished", there.metrics)
     monkeypatch.setattr(tiny_world.TinyTask, "fingerprint", lambda _: "other")
     with pytest.raises(CheckpointError, match="the finished run of other data than this one"):
         execute(elsewhere, place("a"), go_on)
