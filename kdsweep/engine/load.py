@@ -90,6 +90,7 @@ def build_model(name: str, config: Any, model_input: ModelInput) -> Model:
     if isinstance(config, Mapping):
         config = module.Config(**config)
     model: Model = module.build(config, model_input)
+    model.config = config
     return model
 
 

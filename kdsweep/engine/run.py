@@ -3,10 +3,10 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -28,11 +28,12 @@ from kdsweep.engine.profile import (
 from kdsweep.engine.ranks import Ranks
 from kdsweep.engine.report import Progress, Report
 from kdsweep.engine.seed import reproducible, seed_torch
-from kdsweep.engine.teacher import load_teacher, teacher_dir, teacher_weights
+from kdsweep.engine.teacher import load_teacher, teacher_dir, teacher_weights, weights_digest
 from kdsweep.engine.train import Job, Trained, train_loop
 from kdsweep.errors import CheckpointError, DataError, SpecError, TapError
 from kdsweep.methods.base import Method, method_class
 from kdsweep.models.base import Model
+from kdsweep.spec.inputs import inputs_of
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.tasks.base import Task
 
@@ -93,7 +94,7 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     ranks = Ranks.current(device)
     lock = files.locked(place.run_dir / "lock") if ranks.first else contextlib.nullcontext()
     with lock, reproducible(device):
-        finished = ranks.from_first(lambda: _finished(spec, place.run_dir))
+        finished = ranks.from_first(lambda: _finished(spec, place))
         if finished is not None:
             return replace(finished, run_dir=place.run_dir)
         parts = _build(spec, place.home)
@@ -168,6 +169,8 @@ class _Parts:
     student: Model
     teacher: Model | None
     method: Method | None
+    digest: str = ""
+    """Of the teacher's weights; empty where none is used."""
 
 
 def _build(spec: RunSpec, home: Path) -> _Parts:
@@ -226,7 +229,7 @@ def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks) -> Job:
     method_weights = {}
     if teacher is not None:
         path = teacher_weights(spec, place.home)
-        digest = load_teacher(teacher, path, fingerprint=fingerprint)
+        digest = parts.digest = load_teacher(teacher, path, fingerprint=fingerprint)
         if spec.train.init == "sliced_teacher":
             discover.load("models", spec.student.model).slice_from(parts.student, teacher)
     if teacher is not None and method is not None and spec.method is not None:
@@ -262,7 +265,8 @@ def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks) -> Job:
     )
 
 
-def _finished(spec: RunSpec, run_dir: Path) -> RunResult | None:
+def _finished(spec: RunSpec, place: Place) -> RunResult | None:
+    run_dir = place.run_dir
     path = run_dir / METRICS
     if not path.is_file():
         return None
@@ -272,7 +276,33 @@ def _finished(spec: RunSpec, run_dir: Path) -> RunResult | None:
             f"{run_dir} holds the finished run {record['identity']}, this is run "
             f"{spec.identity()}: give every run a folder of its own."
         )
+    _check_inputs(spec, place, record)
     return RunResult("finished", record["epoch"], record["metrics"], run_dir)
+
+
+def _check_inputs(spec: RunSpec, place: Place, record: Mapping[str, Any]) -> None:
+    """Data and teacher at other paths must be those of the finished run: paths are no identity."""
+    written = RunSpec.from_dict(json.loads((place.run_dir / "spec.json").read_text()))
+    if inputs_of(written) == inputs_of(spec):
+        return
+    task = task_of(spec.task)(spec.data, spec.loss, home=place.home)
+    with files.locked(place.home / "data.lock"):
+        task.prepare()
+    other = "other data" if task.fingerprint() != record["data"] else ""
+    # a teacher that is trained is in the identity, by how it is trained
+    if record.get("teacher") and spec.teacher is not None and spec.teacher.checkpoint is not None:
+        path = teacher_weights(spec, place.home)
+        if not path.is_file() or weights_digest(path) != record["teacher"]:
+            other = "another teacher"
+    if other:
+        raise CheckpointError(
+            f"{place.run_dir} holds the finished run of {other} than this one: it read "
+            f"{_words(written)}; this one reads {_words(spec)}. Give every run a folder of its own."
+        )
+
+
+def _words(spec: RunSpec) -> str:
+    return ", ".join(f"{key} {path}" for key, path in inputs_of(spec).items())
 
 
 def _cost(trained: Trained, ranks: Ranks) -> dict[str, float]:
@@ -330,6 +360,7 @@ def _finish(
     record = {
         "identity": spec.identity(),
         "data": fingerprint,
+        "teacher": parts.digest,
         "epoch": trained.epoch,
         "metrics": metrics,
     }

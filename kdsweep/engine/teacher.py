@@ -43,7 +43,14 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
     Raises:
         CheckpointError: The file is damaged, of another width, or was trained on other data.
     """
-    checkpoint.restore(model, checkpoint.load_tensors(weights), source=weights)
+    tensors = checkpoint.load_tensors(weights)
+    try:
+        checkpoint.restore(model, tensors, source=weights)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"run.teacher: {error} Set run.teacher.model and its fields to those of the file, or "
+            "name another file in run.teacher.checkpoint."
+        ) from None
     record = weights.parent / "metrics.json"
     if weights.parent.parent.name == "teachers" and record.is_file():
         trained_on = json.loads(record.read_text())["data"]
@@ -53,6 +60,11 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
                 f"{trained_on}, the run's data has {fingerprint}). Use another home, or remove "
                 "that folder to train the teacher again."
             )
+    return weights_digest(weights)
+
+
+def weights_digest(weights: Path) -> str:
+    """Digest of a weight file: what the teacher is, wherever it lies."""
     digest = hashlib.blake2b(digest_size=16)
     with weights.open("rb") as file:
         while chunk := file.read(1 << 22):

@@ -23,9 +23,11 @@ class Model(nn.Module):
 
     Attributes:
         Config: The model's configuration class.
+        config: What it was built from; set by `engine.load.build_model`.
     """
 
     Config: ClassVar[type[ModelConfig]]
+    config: ModelConfig
 
     def taps(self) -> Mapping[str, TapInfo]:
         """The taps that `forward` gives, by name."""

@@ -12,6 +12,23 @@ _SMALLER_PREFIXES = ("params", "macs", "loss/", "seconds/")
 _SMALLER_SUFFIXES = ("_seconds", "_ms", "_mb")
 
 
+def checked(objectives: Any) -> dict[str, Direction]:
+    """Objectives as a caller gave them, each with its better direction.
+
+    Raises:
+        SweepError: They are no mapping, or a direction is neither ``max`` nor ``min``.
+    """
+    if not isinstance(objectives, Mapping):
+        raise SweepError(
+            f"objectives are {objectives!r}; valid: metrics with their better direction, such as "
+            "{'miou': 'max', 'latency_ms': 'min'}."
+        )
+    for metric, direction in objectives.items():
+        if direction not in ("max", "min"):
+            raise SweepError(f"the direction of {metric!r} is {direction!r}; valid: 'max', 'min'.")
+    return dict(objectives)
+
+
 def direction_of(metric: str, spec: Mapping[str, Any]) -> Direction:
     """Finds the better direction of a metric.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.errors import SweepError, did_you_mean
-from kdsweep.results.directions import Direction, direction_of
+from kdsweep.results.directions import Direction, checked, direction_of
 from kdsweep.results.gain import Gain, equal_size, gain_between
 from kdsweep.results.importance import importances
 from kdsweep.results.measured import UNDISTILLED, Candidate, candidates, competing, rivals
@@ -153,6 +153,7 @@ class Sweep:
         metric = metric or self.metric
         self._check_metric(metric)
         direction = direction or direction_of(metric, self.info.spec)
+        checked({metric: direction})
         kept = self._eligible(where, constrained)
         rivals = [
             one for one in competing(kept, metric, direction) if not math.isnan(one.mean(metric))
@@ -180,9 +181,10 @@ class Sweep:
             ratios, costs and parameters.
 
         Raises:
-            SweepError: No finished trial keeps the constraints, or none has finished yet.
+            SweepError: No finished trial keeps the constraints, none has finished yet, or a
+                direction is neither.
         """
-        chosen = dict(objectives or self.objectives)
+        chosen = checked(objectives or self.objectives)
         for name in chosen:
             self._check_metric(name)
         names = [name for name in self._columns() if name not in chosen]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from kdsweep.config import Config
 from kdsweep.spec.run import task_of
 from kdsweep.tasks.base import Direction
 
@@ -32,11 +33,21 @@ COST: Mapping[str, Direction] = {
 """What the training took."""
 
 
-def known_metrics(task: str) -> dict[str, Direction]:
-    """Every metric a trial of a task ends with: the task's own first, then profile and cost."""
-    return {**task_of(task).metrics, **PROFILE, **COST}
+def known_metrics(task: str, data: Config | None = None) -> dict[str, Direction]:
+    """Every metric a trial of a task ends with: the task's own first, then profile and cost.
+
+    Args:
+        task: The task.
+        data: The data section of a run, to leave out what it does not give; None = of any data.
+    """
+    return {**_own(task, data), **PROFILE, **COST}
 
 
-def epoch_metrics(task: str) -> dict[str, Direction]:
+def epoch_metrics(task: str, data: Config | None = None) -> dict[str, Direction]:
     """Metrics reported at every evaluation, on which a trial can be stopped early."""
-    return {**task_of(task).metrics, "loss/total": "min"}
+    return {**_own(task, data), "loss/total": "min"}
+
+
+def _own(task: str, data: Config | None) -> Mapping[str, Direction]:
+    kind = task_of(task)
+    return kind.metrics if data is None else kind.metrics_of(data)

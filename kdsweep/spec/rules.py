@@ -58,11 +58,13 @@ def sweep_faults(
 
 
 def _metric_faults(sweep: SweepSection, run: RunSpec, mended: bool) -> Iterator[Fault]:
-    known = known_metrics(run.task)
+    # faulty data may have lost what tells its metrics
+    known = known_metrics(run.task, None if mended else run.data)
     for part in ("objectives", "constraints"):
         for metric in getattr(sweep, part):
             if metric not in known:
-                text = f"is no metric of task {run.task!r}"
+                where = " on the data of this run" if metric in known_metrics(run.task) else ""
+                text = f"is no metric of task {run.task!r}{where}"
                 yield Fault((part, metric), text, _metric_hint(metric, known))
             elif metric.endswith("_ratio") and run.teacher is None and not mended:
                 text = "compares with the teacher, but the run has none"
@@ -84,11 +86,13 @@ def _early_stop_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
     stop = sweep.early_stop
     if stop is None:
         return
-    reported = epoch_metrics(run.task)
+    reported = epoch_metrics(run.task, run.data)
     if stop.metric and stop.metric not in reported:
         text = f"is {stop.metric!r}, which is not reported while a trial runs"
         yield Fault(("early_stop", "metric"), text, _metric_hint(stop.metric, reported))
-    if not stop.metric and sweep.objectives and not set(sweep.objectives) & set(reported):
+    objectives = set(sweep.objectives)
+    unknown = objectives - set(known_metrics(run.task, run.data))  # told already
+    if not stop.metric and objectives and not unknown and not objectives & set(reported):
         text = "is missing: no objective is reported while a trial runs"
         yield Fault(("early_stop", "metric"), text, _metric_hint("", reported))
     if stop.grace_epochs >= run.train.epochs:

@@ -65,7 +65,8 @@ def start_faults(
                 wrong = True
         if not wrong:
             for fault in _run_faults(run, known):
-                yield Fault(("start", index), f"is not a valid run: {fault}", fault.hint)
+                text = f"is not a valid run: {fault}".split("\n")[0]
+                yield Fault(("start", index), text, fault.hint)
 
 
 def _structure_faults(

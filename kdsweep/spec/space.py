@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 _EXAMPLE = "Example: {uniform: [0, 1]}"
+_MOST_STEPS = 2**53
+"""Steps of a quantised range that decimal arithmetic of 28 digits surely counts."""
 
 
 KINDS: dict[str, type[Distribution]] = {
@@ -153,6 +155,8 @@ def _problem(kind: type[Distribution], payload: Any) -> str:
         step = exact(payload[2])
         if step <= 0:
             return f"needs step > 0, {got}"
+        if (exact(high) - exact(low)) / step > _MOST_STEPS:
+            return f"needs a larger step, {got}: these are more than {_MOST_STEPS:.0e} values"
         if (exact(high) - exact(low)) % step:
             below = exact(high) - (exact(high) - exact(low)) % step
             return f"needs high = low + n * step, {got}. Nearest high: {below:f}"

@@ -56,6 +56,11 @@ class Task:
         self.home = home
 
     @classmethod
+    def metrics_of(cls, data: Any) -> Mapping[str, Direction]:
+        """Those of `metrics` that evaluation on this data gives; by default all."""
+        return cls.metrics
+
+    @classmethod
     def teacher_data(cls, data: Any) -> Any:
         """The data that a teacher is trained on, given its students'; by default the same."""
         return data

@@ -212,6 +212,16 @@ class LidarSeg(Task):
         self._weights: dict[torch.device, Float[Tensor, " classes"]] = {}
 
     @classmethod
+    def metrics_of(cls, data: LidarSegData) -> Mapping[str, Direction]:
+        """All but the classes of the other data set."""
+        own = {f"iou/{name}" for name in _LABELS[data.format].classes[1:]}
+        return {
+            name: way
+            for name, way in cls.metrics.items()
+            if name in own or not name.startswith("iou/")
+        }
+
+    @classmethod
     def teacher_data(cls, data: LidarSegData) -> LidarSegData:
         """A teacher learns from labels only, so the unlabelled scans are left out."""
         return data.model_copy(update={"unlabelled_sequences": ()})

@@ -180,6 +180,12 @@ class MetricLearning(ImageTask):
     loss: MetricLearningLoss
 
     @classmethod
+    def metrics_of(cls, data: MetricLearningData) -> Mapping[str, Direction]:
+        """Recall among as many neighbours as the data set is judged by, and NMI where asked."""
+        own = {f"recall_at_{k}" for k in data.neighbours()} | ({"nmi"} if data.nmi else set())
+        return {name: way for name, way in cls.metrics.items() if name in own}
+
+    @classmethod
     def teacher_loss(cls, loss: MetricLearningLoss) -> MetricLearningLoss:
         """The default loss, with a cross-entropy where the students' have one: both give logits."""
         return MetricLearningLoss(cross_entropy=1.0 if loss.cross_entropy > 0 else 0.0)

@@ -153,8 +153,10 @@ def test_a_teacher_of_another_width_is_named(run: Any) -> None:
     wrong = spec(teacher__train=None, teacher__checkpoint=str(given.run_dir))
     with pytest.raises(CheckpointError) as error:
         run("wrong", wrong)
-    for part in ("'cylinder3d'", "in the file", "in the model", "of width 0.0625"):
-        assert part in str(error.value)
+    told = str(error.value)
+    assert "run.teacher: " in told and "in the file" in told and "in the model" in told
+    assert "does not fit model 'cylinder3d' of width 0.125" in told
+    assert "student.json says: cylinder3d of width 0.0625. Set run.teacher.model and its" in told
 
 
 def test_a_missing_data_root_is_named(run: Any) -> None:

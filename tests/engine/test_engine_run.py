@@ -1,6 +1,7 @@
 """A whole run of the tiny world, from spec to loaded student."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -273,6 +274,34 @@ def test_a_given_teacher_is_used_as_it_is(run_spec: MakeSpec, place: MakePlace) 
     trained = execute(run_spec(), place("a"), go_on)
     spec = run_spec(teacher__train=None, teacher__checkpoint=str(given))
     assert_same_weights(trained, execute(spec, place("b"), go_on))
+
+
+def test_a_finished_folder_does_not_answer_for_another_teacher_or_other_data(
+    run_spec: MakeSpec, place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teachers = [
+        execute(run_spec(teacher__train__epochs=n).teacher_run(), place(f"t{n}"), go_on)
+        for n in (1, 2)
+    ]
+    first, second = (
+        run_spec(teacher__train=None, teacher__checkpoint=str(one.run_dir)) for one in teachers
+    )
+    done = execute(first, place("a"), go_on)
+    with pytest.raises(CheckpointError, match="the finished run of another teacher than this one"):
+        execute(second, place("a"), go_on)
+    moved = shutil.copytree(teachers[0].run_dir, teachers[0].run_dir.with_name("moved"))
+    elsewhere = run_spec(
+        teacher__train=None, teacher__checkpoint=str(moved), data__root="somewhere"
+    )
+    assert execute(elsewhere, place("a"), go_on) == done
+    trained = run_spec()
+    there = execute(trained, place("b"), go_on)
+    fresh_home = replace(place("b"), home=place("b").home / "fresh")
+    again = execute(run_spec(data__root="somewhere"), fresh_home, go_on)
+    assert (again.state, again.metrics) == ("finished", there.metrics)
+    monkeypatch.setattr(tiny_world.TinyTask, "fingerprint", lambda _: "other")
+    with pytest.raises(CheckpointError, match="the finished run of other data than this one"):
+        execute(elsewhere, place("a"), go_on)
 
 
 def test_a_given_teacher_that_is_missing_is_named(run_spec: MakeSpec, place: MakePlace) -> None:

@@ -129,6 +129,15 @@ def test_the_front_holds_exactly_the_students_that_no_other_beats(sweep):
     assert sweep.pareto({"miou": "max"})["id"].tolist() == ["t001"]
 
 
+def test_a_direction_that_is_none_is_refused_and_never_read_as_the_other_one(sweep):
+    with pytest.raises(SweepError, match=r"direction of 'miou' is 'maximize'; valid: 'max', 'min'"):
+        sweep.best("miou", direction="maximize")
+    with pytest.raises(SweepError, match=r"direction of 'macs' is 'low'; valid: 'max', 'min'"):
+        sweep.pareto({"miou": "max", "macs": "low"})
+    with pytest.raises(SweepError, match="valid: metrics with their better direction"):
+        sweep.pareto(["miou", "macs"])
+
+
 def test_an_objective_that_nobody_measured_leaves_an_empty_front(tracker):
     tracker.open_sweep(SweepInfo("s", {"objectives": {"miou": "max", "energy": "min"}}))
     run_trial(tracker, "t000", 0.5, 0.5, sweep="s")

@@ -57,6 +57,7 @@ def test_each_kind_reads_counts_and_writes_itself(raw, kind, count, ends):
         ({"log_int": [0, 4]}, "needs low >= 1"),
         ({"quantised": [0, 1]}, "must be [low, high, step] in numbers, got [0, 1]"),
         ({"quantised": [0, 1, 0]}, "needs step > 0"),
+        ({"quantised": [0, 1, 1e-300]}, "needs a larger step, got [0, 1, 1e-300]"),
         ({"quantised": [0, 1, 0.3]}, "needs high = low + n * step, got [0, 1, 0.3]. Nearest"),
         ({"choice": []}, "needs at least one value"),
         ({"choice": [1, 1.0]}, "lists 1.0 more than once"),

@@ -60,6 +60,15 @@ def test_a_run_without_a_method_has_no_baselines_and_no_method_to_search(file):
     )
 
 
+def test_a_start_point_that_is_no_run_is_told_with_one_hint(file):
+    message = fault_of(
+        file.replace("  method: {name: pvd}\n", "") + "start: [{method.point_output: 1}]\n"
+    )
+    told = "f.yaml:15: start.0 is not a valid run: method.name is missing\n  Valid: "
+    assert told in message
+    assert message.count("Valid: ") == 1
+
+
 def test_an_error_survives_pickling(file):
     with pytest.raises(SpecError) as caught:
         parse_sweep(file.replace("trials: 4", "trials: 0"), "f.yaml")
@@ -78,6 +87,10 @@ def test_an_error_survives_pickling(file):
         # metrics
         ("miou: max", "miou: min", "sweep.objectives.miou is min, but miou is better the other way\n  Write miou: max."),
         ("params_ratio:", "param_ratio:", "sweep.constraints.param_ratio is no metric of task 'lidar_seg'\n  Did you mean params_ratio?"),
+        ("miou: max", "iou/barrier: max", "sweep.objectives.iou/barrier is no metric of task 'lidar_seg' on the data of this run\n  Did you mean iou/car?"),
+        ("macs: min}", "iou/caar: max}\n  early_stop: {metric: miou}", "sweep.objectives.iou/caar is no metric of task 'lidar_seg'\n  Did you mean iou/car?"),
+        ("{miou: max, macs: min}", "{mio: max}\n  early_stop: {}", "sweep.objectives.mio is no metric"),
+        ("trials: 4", "early_stop: {metric: iou/barrier}", "sweep.early_stop.metric is 'iou/barrier', which is not reported"),
         ('">= 2"', '"at least 2"', "f.yaml:11: sweep.constraints.params_ratio is no bound: 'at least 2'. Write a sign"),
         ('">= 2"', "2", "sweep.constraints.params_ratio must be text, got 2"),
         # the sweep section against the rest
@@ -246,3 +259,14 @@ def test_baselines_and_confirmations_come_from_the_run(file):
     assert sweep.baseline_runs()["published"] == sweep.run.published()
     assert sweep.confirm_seeds() == (1, 2, 3)
     assert sweep.trial_run({"student.width": 0.125}, seed=2).seed == 2
+
+
+def test_the_metrics_of_a_sweep_are_those_that_its_data_gives(file):
+    nuscenes = file.replace("synth: {scenes: 4}", "format: nuscenes, root: /data")
+    assert parse_sweep(nuscenes.replace("miou: max", "iou/barrier: max"), "f.yaml")
+    assert "Did you mean iou/pedestrian?" in fault_of(
+        nuscenes.replace("miou: max", "iou/pedestrain: max")
+    )
+    assert "iou/person is no metric of task 'lidar_seg' on the data of this run" in fault_of(
+        nuscenes.replace("miou: max", "iou/person: max")
+    )

@@ -240,6 +240,10 @@ def test_asked_for_metrics_are_given():
 def test_products_are_judged_at_their_own_numbers_of_neighbours(tmp_path):
     data = MetricLearningData(format="online_products", root=tmp_path)
     assert data.neighbours() == (1, 10, 100, 1000)
+    assert list(MetricLearning.metrics_of(data)) == [
+        f"recall_at_{number}" for number in data.neighbours()
+    ]
+    assert "nmi" in MetricLearning.metrics_of(data.model_copy(update={"nmi": True}))
 
 
 def test_retrieval_takes_embeddings_as_they_are_unless_asked():
