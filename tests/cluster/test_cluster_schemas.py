@@ -13,9 +13,12 @@ import yaml
 CLUSTER = Path(__file__).parents[2] / "cluster"
 
 
-def kubernetes_objects() -> Iterator[dict[str, Any]]:
+MANIFESTS = (CLUSTER / "kuberay.yaml").read_text()
+
+
+def kubernetes_objects(text: str = MANIFESTS) -> Iterator[dict[str, Any]]:
     """What kuberay.yaml gives to Kubernetes; in place of the RayCluster, the pods within it."""
-    for document in yaml.safe_load_all((CLUSTER / "kuberay.yaml").read_text()):
+    for document in yaml.safe_load_all(text):
         if document["kind"] != "RayCluster":
             yield document
             continue
@@ -27,13 +30,21 @@ def kubernetes_objects() -> Iterator[dict[str, Any]]:
 
 def test_kubernetes_old_and_new_knows_every_field_of_the_manifests():
     checker = pytest.importorskip("kubernetes_validate")
-    oldest, *_, newest = checker.all_versions()
+    oldest, *_, newest = checker.utils.all_versions()
     kinds = []
     for thing in kubernetes_objects():
         for version in (oldest, newest):
             checker.validate(thing, version, strict=True)
         kinds.append(thing["kind"])
     assert kinds == ["Pod", "Pod", "PersistentVolumeClaim", "Service", "Deployment"]
+
+
+def test_kubernetes_knows_the_secret_of_the_manifests_recipe_for_postgresql():
+    checker = pytest.importorskip("kubernetes_validate")
+    *_, deployment = kubernetes_objects(MANIFESTS.replace("# - {name: PGP", "- {name: PGP", 1))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["env"][0]["name"] == "PGPASSWORD"
+    checker.validate(deployment, checker.latest_version(), strict=True)
 
 
 @pytest.mark.parametrize(
