@@ -7,7 +7,6 @@ from kdsweep.home import home_folder
 
 
 def server_command(
-    uri: str | None,
     home: Path | str | None = None,
     *,
     host: str = "127.0.0.1",
@@ -18,7 +17,6 @@ def server_command(
     """The command that serves the pages of a store, artifacts included.
 
     Args:
-        uri: Database to serve (``sqlite:///...``, ``postgresql://...``); None: that in `home`.
         home: Folder of all that kdsweep writes; its `artifacts` are served.
         host: Address to listen on.
         port: Port to listen on.
@@ -29,7 +27,6 @@ def server_command(
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *[sys.executable, "-m", "mlflow", "server"],
-        *["--backend-store-uri", uri or f"sqlite:///{folder / 'mlflow.db'}"],
         *["--artifacts-destination", str(folder / "artifacts")],
         *["--host", host, "--port", str(port), "--workers", "1"],
         *(["--allowed-hosts", allowed_hosts] if allowed_hosts else []),
@@ -37,6 +34,17 @@ def server_command(
     ]
 
 
-def server_environment() -> dict[str, str]:
-    """Variables that keep the server small: without its job runners it is 2 processes, not 10."""
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+def server_environment(uri: str | None, home: Path | str | None = None) -> dict[str, str]:
+    """Variables of the server: its store, and what keeps it at 2 processes rather than 10.
+
+    Args:
+        uri: Database to serve (``sqlite:///...``, ``postgresql+psycopg://...``); None: that in
+            `home`. No word of the command, which everybody on the machine can read: it may hold a
+            password.
+        home: Folder of all that kdsweep writes.
+    """
+    return {
+        "MLFLOW_BACKEND_STORE_URI": uri or f"sqlite:///{home_folder(home).resolve() / 'mlflow.db'}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }

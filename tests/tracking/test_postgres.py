@@ -8,6 +8,7 @@ from postgres_server import PASSWORD, postgres
 
 from kdsweep.errors import TrackingError
 from kdsweep.tracking import SweepInfo, TrackingUnavailable, TrialInfo, connect
+from kdsweep.tracking.server import server_command, server_environment
 
 
 def test_a_database_that_is_away_is_told_within_seconds_and_without_its_password(tmp_path):
@@ -21,6 +22,12 @@ def test_a_database_that_is_away_is_told_within_seconds_and_without_its_password
 def test_a_driver_that_is_not_installed_is_told(tmp_path):
     with pytest.raises(TrackingError, match="pip install 'psycopg"):
         connect("postgresql+pg8000:///mlflow", tmp_path)
+
+
+def test_no_command_line_of_the_server_holds_the_address_of_its_database(tmp_path):
+    uri = f"postgresql+psycopg://kdsweep:{PASSWORD}@db/mlflow"
+    assert PASSWORD not in " ".join(server_command(tmp_path))
+    assert server_environment(uri, tmp_path)["MLFLOW_BACKEND_STORE_URI"] == uri
 
 
 @pytest.mark.slow
