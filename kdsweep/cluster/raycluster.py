@@ -24,7 +24,7 @@ _LABELS: Schema = {"type": "object", "additionalProperties": _TEXT}
 
 
 def _one_of(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
+    return {"enum": list(values)}
 
 
 def _fields(properties: Mapping[str, Schema], *required: str, open_: bool = False) -> Schema:
