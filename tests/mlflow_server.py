@@ -21,11 +21,16 @@ class Server:
     """`mlflow server` on the loopback interface, in a process group of its own.
 
     Args:
-        folder: Keeps its database and its artifacts, also while it is down.
+        folder: Keeps its database, its artifacts and its log, also while it is down.
+        database: Another database than an SQLite file in the folder.
+        variables: What its environment has besides.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None = None, **variables: str) -> None:
         self.folder = folder
+        self.database = database or f"sqlite:///{folder / 'mlflow.db'}"
+        self.variables = variables
+        self.log = folder / "mlflow.log"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -34,20 +39,18 @@ class Server:
         """Starts it, on the same port every time, and waits until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+        command += ["--backend-store-uri", self.database]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         environment = {
             **os.environ,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **self.variables,
         }
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         self.wait_until_it_answers()
 
     def wait_until_it_answers(self) -> None:

@@ -182,16 +182,16 @@ def ui(
             f"home {storage} is remote storage, which holds no MLflow database to serve. Results "
             "of its sweeps are on the MLflow server that they were launched with (--tracking-uri): "
             "open its address in a browser. A database is served by: kdsweep ui --tracking-uri "
-            "postgresql://..."
+            "postgresql+psycopg://..."
         )
     from kdsweep.tracking.server import server_command, server_environment
 
     host, port = host or "127.0.0.1", port or 5000
     command = server_command(
-        tracking_uri, home, host=host, port=port, allowed_hosts=allowed_hosts, app_name=app_name
+        home, host=host, port=port, allowed_hosts=allowed_hosts, app_name=app_name
     )
     print(f"MLflow: http://{host}:{port}  (Ctrl-C ends it)", flush=True)
-    os.execve(command[0], command, {**os.environ, **server_environment()})
+    os.execve(command[0], command, {**os.environ, **server_environment(tracking_uri, home)})
 
 
 def _bounds(given: list[str] | None) -> dict[str, str]:

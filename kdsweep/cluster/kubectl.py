@@ -23,11 +23,13 @@ def joined(cluster: KubeRay) -> Iterator[Link | None]:
     Raises:
         ResourceError: Kubernetes does not answer, or the cluster does not let this machine in.
     """
-    state = _ask(cluster, "get", "raycluster", cluster.name, "-o", "jsonpath={.status.state}")
+    status = "jsonpath={.status.state} {.status.head.serviceName}"
+    answer = _ask(cluster, "get", "raycluster", cluster.name, "-o", status) or ""
+    state, _, service = answer.partition(" ")
     if state != "ready":
         yield None
         return
-    with _forwarded(cluster) as link:
+    with _forwarded(cluster, service or f"{cluster.name}-head-svc") as link:
         if (answer := ask(link)) != "up":
             raise refusal(answer, link)
         yield link
@@ -65,9 +67,9 @@ def end(cluster: KubeRay, say: Say) -> None:
 
 
 @contextmanager
-def _forwarded(cluster: KubeRay) -> Iterator[Link]:
+def _forwarded(cluster: KubeRay, head: str) -> Iterator[Link]:
     token = _token(cluster)
-    services = [(f"{cluster.name}-head-svc", _DASHBOARD)]
+    services = [(head, _DASHBOARD)]
     services += [cluster.mlflow] if cluster.mlflow else []
     with ExitStack() as stack:
         urls = []
@@ -80,8 +82,8 @@ def _forwarded(cluster: KubeRay) -> Iterator[Link]:
 
 
 def _token(cluster: KubeRay) -> str | None:
-    """The token that the operator has made; it stays in this process."""
-    secret = _ask(cluster, "get", "secret", cluster.name, "-o", "jsonpath={.data.auth_token}")
+    """The token of the operator, or the user's own; it stays in this process."""
+    secret = _ask(cluster, "get", "secret", cluster.secret, "-o", "jsonpath={.data.auth_token}")
     try:
         return base64.b64decode(secret or "", validate=True).decode("ascii") or None
     except (binascii.Error, UnicodeDecodeError):

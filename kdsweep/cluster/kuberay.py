@@ -8,66 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdsweep.cluster.files import Faults, Part
+from kdsweep.cluster.raycluster import RAY_CLUSTER
 from kdsweep.cluster.schema import check_schema
 from kdsweep.cluster.tracking import is_loopback, trouble
 from kdsweep.home import home_uri
 from kdsweep.spec.fault import Path
-from kdsweep.spec.sweep import NAME_PATTERN
 
-_SPEC = (
-    *("annotations", "authOptions", "autoscalerOptions", "enableInTreeAutoscaling"),
-    *("gcsFaultToleranceOptions", "headGroupSpec", "headServiceAnnotations", "managedBy"),
-    *("networkPolicy", "rayVersion", "suspend", "ttlSecondsAfterFinished", "upgradeStrategy"),
-    "workerGroupSpecs",
-)
-_HEAD = ("enableIngress", "headService", "labels", "rayStartParams", "resources")
-_HEAD_KEYS = (*_HEAD, "serviceType", "template")
-_WORKER_KEYS = (
-    *("groupName", "idleTimeoutSeconds", "labels", "maxReplicas", "minReplicas", "numOfHosts"),
-    *("rayStartParams", "replicas", "resources", "scaleStrategy", "suspend", "template"),
-)
-_TEXT = {"type": "string"}
-_CONTAINER = {
-    "type": "object",
-    "properties": {
-        "env": {"type": "array", "items": {"type": "object", "properties": {"value": _TEXT}}},
-        "volumeMounts": {
-            "type": "array",
-            "items": {"type": "object", "properties": {"mountPath": _TEXT}},
-        },
-    },
-}
-_GROUP = {
-    "type": "object",
-    "properties": {
-        "rayStartParams": {"type": "object"},
-        "template": {
-            "type": "object",
-            "properties": {
-                "spec": {
-                    "type": "object",
-                    "properties": {"containers": {"type": "array", "items": _CONTAINER}},
-                }
-            },
-        },
-    },
-}
-_SHAPE = {
-    "type": "object",
-    "properties": {
-        "metadata": {"type": "object", "properties": {"namespace": _TEXT}},
-        "spec": {
-            "type": "object",
-            "properties": {
-                "headGroupSpec": _GROUP,
-                "workerGroupSpecs": {"type": "array", "items": _GROUP},
-            },
-        },
-    },
-}
-"""Types of what kdsweep reads of a RayCluster, as KubeRay's published definition has them."""
+_NAME = r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?"
+"""Names that the operator takes: they become the names of Services."""
 
-_HEAD_PATH: Path = ("spec", "headGroupSpec")
+_HEAD: Path = ("spec", "headGroupSpec")
 _POD: Path = ("template", "spec")
 
 
@@ -82,6 +32,8 @@ class KubeRay:
         home: Folder of everything that kdsweep writes, in every pod.
         tracking_uri: MLflow as the head sees it; None where the file does not say.
         mlflow: Service and port of MLflow, where the file has it.
+        secret: Secret that holds the token.
+        makes_namespace: Whether the file has its own namespace among what it makes.
     """
 
     path: FilePath
@@ -90,6 +42,8 @@ class KubeRay:
     home: str
     tracking_uri: str | None
     mlflow: tuple[str, int] | None
+    secret: str
+    makes_namespace: bool
 
     kind = "KubeRay"
     python = "python"
@@ -100,10 +54,18 @@ class KubeRay:
         return ["kubectl", *where, *words]
 
     def start_commands(self) -> list[list[str]]:
-        """What starts it and waits for it."""
+        """What starts it and waits for it.
+
+        Kubernetes is asked about all documents before any is made: a field of a pod that it does
+        not know would else be found when half of the file stands. Not where a namespace is made:
+        what is in it would be refused for want of it.
+        """
         ready = "--for=jsonpath={.status.state}=ready"
+        apply = self.kubectl("apply", "-f", str(self.path))
+        rehearsal = [] if self.makes_namespace else [[*apply, "--dry-run=server"]]
         return [
-            self.kubectl("apply", "-f", str(self.path)),
+            *rehearsal,
+            apply,
             self.kubectl("wait", f"raycluster/{self.name}", ready, "--timeout=900s"),
         ]
 
@@ -130,7 +92,7 @@ def read_kuberay(path: FilePath, parts: list[Part]) -> KubeRay:
         faults.add((clusters or parts)[-1], (), count, "kdsweep needs exactly one.")
     faults.refuse()
     (part,) = clusters
-    check_schema(part, _SHAPE, faults, part.values)
+    check_schema(part, RAY_CLUSTER, faults, part.values)
     faults.refuse()  # what follows relies on types
     _check(part, faults)
     faults.refuse()
@@ -142,24 +104,24 @@ def read_kuberay(path: FilePath, parts: list[Part]) -> KubeRay:
         home=env["KDSWEEP_HOME"],
         tracking_uri=env.get("MLFLOW_TRACKING_URI"),
         mlflow=_mlflow(env.get("MLFLOW_TRACKING_URI"), parts),
+        secret=part.get("spec", "authOptions", "secretName") or part.get("metadata", "name"),
+        makes_namespace=any(other.get("kind") == "Namespace" for other in parts),
     )
 
 
 def _check(part: Part, faults: Faults) -> None:
-    if part.get("apiVersion") != "ray.io/v1":
-        faults.unknown_value(part, ("apiVersion",), part.get("apiVersion"), ["ray.io/v1"])
     name = part.get("metadata", "name")
-    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
-        faults.add(part, ("metadata", "name"), f"is no name: {name!r}")
-    _check_keys(part, ("spec",), _SPEC, faults)
-    _check_keys(part, _HEAD_PATH, _HEAD_KEYS, faults)
+    if not re.fullmatch(_NAME, name):
+        hint = "Lower-case letters, digits and '-', beginning with a letter, at most 53."
+        faults.add(part, ("metadata", "name"), f"is no name for KubeRay: {name!r}", hint)
     if part.get("spec", "authOptions", "mode") != "token":
         hint = "Without it, whoever reaches the cluster's ports can run code. Write: {mode: token}"
         faults.add(part, ("spec", "authOptions"), "must have mode: token", hint)
-    groups: list[Path] = [_HEAD_PATH]
-    for index, _ in enumerate(part.get("spec", "workerGroupSpecs") or ()):
-        groups.append(("spec", "workerGroupSpecs", index))
-        _check_keys(part, groups[-1], _WORKER_KEYS, faults)
+    if part.get("spec", "authOptions", "enableK8sTokenAuth"):
+        hint = "kdsweep reads the token from a Secret. Take it out, or join by --address."
+        faults.add(part, ("spec", "authOptions", "enableK8sTokenAuth"), "must not be true", hint)
+    workers = range(len(part.get("spec", "workerGroupSpecs") or ()))
+    groups: list[Path] = [_HEAD, *(("spec", "workerGroupSpecs", index) for index in workers)]
     if len(groups) == 1:
         faults.add(part, ("spec", "workerGroupSpecs"), "has no group: no trial could run")
     for group in groups:
@@ -177,7 +139,7 @@ def _check(part: Part, faults: Faults) -> None:
 def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
     env = _environment(part)
     home = env.get("KDSWEEP_HOME")
-    where: Path = (*_HEAD_PATH, *_POD, "containers", 0, "env")
+    where: Path = (*_HEAD, *_POD, "containers", 0, "env")
     if not isinstance(home, str) or not (home.startswith("/") or home_uri(home)):
         hint = "Such as: {name: KDSWEEP_HOME, value: /shared/kdsweep}"
         given = f"not {home!r}" if home else f"it has {', '.join(map(str, env)) or 'none'}"
@@ -194,31 +156,16 @@ def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
         return
     for group in groups:
         mounts = part.get(*group, *_POD, "containers", 0, "volumeMounts") or ()
-        paths = [mount.get("mountPath") for mount in mounts if isinstance(mount, dict)]
-        if not any(
-            isinstance(path, str) and PurePosixPath(home).is_relative_to(path) for path in paths
-        ):
+        if not any(PurePosixPath(home).is_relative_to(mount["mountPath"]) for mount in mounts):
             hint = "Mount a ReadWriteMany volume there, on the head and on every group of workers."
             text = f"mounts nothing that holds KDSWEEP_HOME {home!r}"
             faults.add(part, (*group, *_POD, "containers", 0, "volumeMounts"), text, hint)
 
 
-def _check_keys(part: Part, path: Path, valid: tuple[str, ...], faults: Faults) -> None:
-    values = part.get(*path)
-    if not isinstance(values, dict):
-        faults.add(part, path, "is missing, or no mapping")
-        return
-    for key in values:
-        if key not in valid:
-            faults.unknown(part, (*path, key), valid)
-
-
 def _environment(part: Part) -> dict[str, Any]:
     """The variables of the head's first container that are given as values."""
-    entries = part.get(*_HEAD_PATH, *_POD, "containers", 0, "env") or ()
-    return {
-        str(entry.get("name")): entry.get("value") for entry in entries if isinstance(entry, dict)
-    }
+    entries = part.get(*_HEAD, *_POD, "containers", 0, "env") or ()
+    return {entry["name"]: entry.get("value") for entry in entries}
 
 
 def _mlflow(uri: str | None, parts: list[Part]) -> tuple[str, int] | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdsweep.cluster.files import Faults, Part
+from kdsweep.spec.fault import Path
 
 _TYPES = {
     "array": "a list",
@@ -27,6 +28,7 @@ def check_schema(part: Part, schema: Mapping[str, Any], faults: Faults, values: 
     """
     import jsonschema  # type: ignore[import-untyped]
 
+    missed: set[Path] = set()
     for error in jsonschema.Draft7Validator(schema).iter_errors(values):
         path = tuple(error.absolute_path)
         if error.validator == "additionalProperties":
@@ -34,8 +36,12 @@ def check_schema(part: Part, schema: Mapping[str, Any], faults: Faults, values: 
             for key in sorted(set(error.instance) - set(valid)):
                 faults.unknown(part, (*path, key), valid)
         elif error.validator == "required":
-            missing = [key for key in error.validator_value if key not in error.instance]
-            faults.add(part, (*path, missing[0]), "is missing")
+            # One error for each missing key, none of which says which it is.
+            missing = [(*path, key) for key in error.validator_value if key not in error.instance]
+            missed.add(now := next(key for key in missing if key not in missed))
+            faults.add(part, now, "is missing")
+        elif error.validator == "enum":
+            faults.unknown_value(part, path, error.instance, error.validator_value)
         elif error.validator == "type":
             kinds = error.validator_value
             words = [_TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,16 @@ class Store:
         return self.uri.startswith(("http://", "https://"))
 
     @property
+    def postgres(self) -> tuple[str, int] | None:
+        """Host and port of a PostgreSQL store; None for others, sockets and lists of hosts."""
+        parts = urlsplit(self.uri)
+        try:
+            host, port = parts.hostname, parts.port or 5432
+        except ValueError:
+            return None
+        return (host, port) if host and parts.scheme.startswith("postgresql") else None
+
+    @property
     def database(self) -> Path | None:
         """File of an SQLite store, else None."""
         parts = urlsplit(self.uri)
@@ -107,7 +118,6 @@ class Store:
             TrackingUnavailable: The store does not answer or cannot write now.
             TrackingError: The store refuses.
         """
-        import requests
         from mlflow.exceptions import MlflowException
 
         self._probe(what)
@@ -118,23 +128,41 @@ class Store:
             later = error.error_code in _TRY_LATER
             kind = TrackingUnavailable if later else TrackingError
             raise kind(f"could not {what} ({self.name}): {_first_line(error)}") from error
-        except (requests.RequestException, OSError) as error:
+        except ImportError as error:
+            if not self.uri.startswith("postgresql"):
+                raise
+            raise TrackingError(
+                f"could not {what} ({self.name}): {error}. The address names the driver; that of "
+                "postgresql+psycopg:// comes with: pip install 'psycopg[binary]'"
+            ) from error
+        except self._outages() as error:
             self._sure = False
             message = f"could not {what} ({self.name}): {_first_line(error)}"
             raise TrackingUnavailable(message) from error
         self._sure = True
 
+    def _outages(self) -> tuple[type[Exception], ...]:
+        """What a store that is away raises besides MLflow's own (requests' are OSErrors)."""
+        if self.remote:
+            return (OSError,)
+        from sqlalchemy.exc import OperationalError
+
+        return OSError, OperationalError
+
     def _probe(self, what: str) -> None:
         """Finds out within seconds whether the server answers, before MLflow waits longer."""
         import requests
 
-        if self._sure or not self.remote:
+        if self._sure:
             return
         try:
-            requests.head(self.uri, timeout=(_CONNECT_SECONDS, 10), allow_redirects=False)
+            if self.remote:
+                requests.head(self.uri, timeout=(_CONNECT_SECONDS, 10), allow_redirects=False)
+            elif self.postgres:
+                socket.create_connection(self.postgres, _CONNECT_SECONDS).close()
         except requests.exceptions.SSLError:
             return  # MLflow has its own settings for certificates and says what is wrong
-        except requests.RequestException as error:
+        except (requests.RequestException, OSError) as error:
             raise TrackingUnavailable(
                 f"could not {what}: the tracking server {self.name} does not answer "
                 f"({type(error).__name__}). Is it running, and can this machine reach it?"

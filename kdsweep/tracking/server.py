@@ -8,7 +8,6 @@ from kdsweep.tracking._store import database_uri
 
 
 def server_command(
-    uri: str | None,
     home: Path | str | None = None,
     *,
     host: str = "127.0.0.1",
@@ -19,7 +18,6 @@ def server_command(
     """The command that serves the pages of a store, artifacts included.
 
     Args:
-        uri: Database to serve (``sqlite:///...``, ``postgresql://...``); None: that in `home`.
         home: Folder of all that kdsweep writes; its `artifacts` are served.
         host: Address to listen on.
         port: Port to listen on.
@@ -30,7 +28,6 @@ def server_command(
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *[sys.executable, "-m", "mlflow", "server"],
-        *["--backend-store-uri", uri or database_uri(folder)],
         *["--artifacts-destination", str(folder / "artifacts")],
         *["--host", host, "--port", str(port), "--workers", "1"],
         *["--uvicorn-opts", "--log-level=warning"],  # not a line for every picture of a page
@@ -39,13 +36,20 @@ def server_command(
     ]
 
 
-def server_environment() -> dict[str, str]:
-    """Variables that keep the server small and quiet.
+def server_environment(uri: str | None, home: Path | str | None = None) -> dict[str, str]:
+    """Variables of the server: its store, and what keeps it small and quiet.
 
     Without its job runners it is 2 processes, not 10; its users can do nothing about warnings of
     the libraries that it is made of.
+
+    Args:
+        uri: Database to serve (``sqlite:///...``, ``postgresql+psycopg://...``); None: that in
+            `home`. No word of the command, which everybody on the machine can read: it may hold a
+            password.
+        home: Folder of all that kdsweep writes.
     """
     return {
+        "MLFLOW_BACKEND_STORE_URI": uri or database_uri(home_folder(home).resolve()),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONWARNINGS": "ignore",

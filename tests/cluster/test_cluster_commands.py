@@ -203,8 +203,11 @@ words = sys.argv[1:]
 with (folder / "calls").open("a") as file:
     file.write(json.dumps(words) + "\\n")
 state = folder / "state"
-if "apply" in words:
-    state.write_text("ready")
+if "--dry-run=server" in words:
+    refusal = folder / "refusal"
+    sys.exit(refusal.read_text() if refusal.exists() else 0)
+elif "apply" in words:
+    state.write_text("ready its-own-head-svc")
 elif "delete" in words:
     state.unlink(missing_ok=True)
 elif "raycluster" in words and "get" in words:
@@ -274,13 +277,27 @@ def test_kuberay_goes_through_kubectl_in_order_with_a_stand_in(stand_in_kubectl,
     order = calls(stand_in_kubectl)
     verbs = [line.removeprefix("default ").split(" ")[0] for line in order]
     assert verbs == [
-        *["get", "get", "apply", "wait"],
+        *["get", "get", "apply", "apply", "wait"],
         *["get", "get", "port-forward", "port-forward", "delete"],
     ]
-    assert any("service/kdsweep-head-svc" in line for line in order)
+    assert any("service/its-own-head-svc" in line for line in order)
     assert any("service/kdsweep-mlflow" in line for line in order)
     assert "right" not in "".join(said)
     assert said[-1].startswith("MLflow and the volume stay.")
+
+
+def test_nothing_is_made_of_a_file_that_kubernetes_refuses(stand_in_kubectl, monkeypatch):
+    from kdsweep.cluster import kubectl
+    from kdsweep.cluster.load import load_cluster
+    from kdsweep.errors import ResourceError
+
+    monkeypatch.setenv("PATH", f"{stand_in_kubectl}{os.pathsep}{os.environ['PATH']}")
+    told = 'strict decoding error: unknown field "spec.template.spec.containers[0].containerPorts"'
+    (stand_in_kubectl / "refusal").write_text(told)
+    cluster = load_cluster(ROOT / "cluster" / "kuberay.yaml")
+    with pytest.raises(ResourceError, match="containerPorts"), kubectl.running(cluster, str):
+        pass
+    assert not (stand_in_kubectl / "state").exists()
 
 
 def test_a_missing_kubectl_is_told(kdsweep, tmp_path):

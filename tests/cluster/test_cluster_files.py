@@ -13,6 +13,7 @@ from kdsweep.errors import SpecError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "cluster").glob("*.yaml"))
+SHIPPED_KUBERAY = ROOT / "cluster" / "kuberay.yaml"
 LAUNCHERS = [path for path in SHIPPED if path.stem != "kuberay"]
 
 
@@ -124,6 +125,16 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         ),
         ("kuberay", '      num-cpus: "0"', "      num-cpus: 0", 'Write: num-cpus: "0"'),
         ("kuberay", "    - groupName: gpu", "    - groupNme: gpu", "Did you mean groupName?"),
+        ("kuberay", "    version: v2", "    version: v3", "Valid: v1, v2."),
+        (
+            "kuberay",
+            "    idleTimeoutSeconds: 600",
+            "    idleTimeoutSecond: 600",
+            "Did you mean idleT",
+        ),
+        ("kuberay", '  rayVersion: "2.60.0"', "  rayVersion: 2.60", "must be text, not 2.6"),
+        ("kuberay", "      minReplicas: 0", "      minReplicas: -1", "less than the minimum of 0"),
+        ("kuberay", "  name: kdsweep  ", "  name: kd_sweep ", "is no name for KubeRay"),
     ],
 )
 def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told):
@@ -153,6 +164,9 @@ def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told
         ("kuberay", "value: /shared/kdsweep}", "value: /home/ray}", "mounts nothing"),
         ("kuberay", "restartPolicy: Never", "restartPolicy: Always", "must be Never"),
         ("kuberay", "kind: RayCluster", "kind: RayJob", "kdsweep submits the job itself"),
+        ("kuberay", "apiVersion: ray.io/v1 ", "apiVersion: ray.io/v2 ", "Valid: ray.io/v1."),
+        ("kuberay", "mode: token}", "mode: token, enableK8sTokenAuth: true}", "must not be true"),
+        ("kuberay", "  rayVersion:", "  #", "rayVersion is missing"),
         ("aws", "head_node_type: head", "head_node_type: heed", "head_node_type"),
     ],
 )
@@ -194,6 +208,30 @@ def test_remote_storage_as_the_home_needs_an_mlflow_server(tmp_path, name, home,
     assert "pw-in-a-url" not in message
 
 
+def test_each_missing_key_is_told_once(tmp_path):
+    text = shipped("kuberay").replace("- groupName: gpu\n", "- priority: 1\n", 1)
+    message = refusal_of(tmp_path, text.replace("      template:", "      labels:", 1))
+    for key in ("groupName", "template"):
+        assert message.count(f"spec.workerGroupSpecs.0.{key} is missing") == 1, message
+
+
+def test_the_token_is_read_from_the_secret_that_the_file_names(tmp_path):
+    path = tmp_path / "c.yaml"
+    assert load_cluster(SHIPPED_KUBERAY).secret == "kdsweep"
+    path.write_text(shipped("kuberay").replace("mode: token", "mode: token, secretName: mine"))
+    assert load_cluster(path).secret == "mine"
+
+
+def test_a_file_that_makes_its_namespace_is_not_rehearsed(tmp_path):
+    path = tmp_path / "c.yaml"
+    words = [" ".join(command) for command in load_cluster(SHIPPED_KUBERAY).start_commands()]
+    assert words[0] == f"kubectl --namespace default apply -f {SHIPPED_KUBERAY} --dry-run=server"
+    namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n---\n"
+    path.write_text(namespace + shipped("kuberay"))
+    verbs = [command[3] for command in load_cluster(path).start_commands()]
+    assert verbs == ["apply", "wait"]
+
+
 def test_all_faults_are_told_at_once(tmp_path):
     text = shipped("onprem").replace("setup_commands:", "setup_comands:", 1)
     message = refusal_of(tmp_path, text.replace("ssh_user:", "ssh_usr:", 1))
@@ -201,7 +239,7 @@ def test_all_faults_are_told_at_once(tmp_path):
 
 
 def test_kuberay_finds_the_mlflow_that_its_head_reports_to(tmp_path):
-    assert load_cluster(ROOT / "cluster" / "kuberay.yaml").mlflow == ("kdsweep-mlflow", 5000)
+    assert load_cluster(SHIPPED_KUBERAY).mlflow == ("kdsweep-mlflow", 5000)
     path = tmp_path / "c.yaml"
     path.write_text(shipped("kuberay").replace("//kdsweep-mlflow:5000", "//mlflow.corp:5000"))
     assert load_cluster(path).mlflow is None

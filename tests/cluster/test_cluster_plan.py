@@ -150,6 +150,31 @@ def test_a_token_is_fetched_from_a_head_whose_shell_greets(home):
     assert fetch_token(onprem(), Head()) == token
 
 
+@pytest.mark.parametrize("name", ["local", "onprem", "aws", "gcp"])
+def test_the_password_of_mlflows_database_is_in_no_dry_run_and_no_job(home, tmp_path, name):
+    path = tmp_path / "c.yaml"
+    shipped = (ROOT / "cluster" / f"{name}.yaml").read_text()
+    text, count = re.subn(
+        r"--backend-store-uri sqlite:\S+",
+        "--backend-store-uri postgresql+psycopg://kd:pw-in-a-url@db/mlflow",
+        shipped.replace(
+            "MLFLOW_DISABLE_TELEMETRY=true",
+            "PGPASSFILE=/shared/pgpass PGPASSWORD=pw-in-the-file",
+        ),
+    )
+    assert count == 1
+    path.write_text(text)
+    cluster, driver = load_cluster(path), make_driver("launch", "digits", DIGITS, [])
+    shown = describe(cluster, driver)
+    with runtime_env(driver.package) as environment:
+        sent = json.dumps(environment) + driver.entrypoint(cluster.python)
+        sent += "".join(map(str, driver.package.files))
+    for secret in ("pw-in-a-url", "pw-in-the-file"):
+        assert secret not in shown + sent + repr(load_sweep(DIGITS))
+    assert "--backend-store-uri postgresql+psycopg://***@db/mlflow" in shown
+    assert "PGPASSFILE=/shared/pgpass PGPASSWORD=***" in shown  # a path is worth knowing
+
+
 def test_masking_leaves_the_rest_as_it_is():
     text = "A=1 API_KEY=x http://host:5000/a --port 1 s3://k:v@b"
     assert mask(text) == "A=1 API_KEY=*** http://host:5000/a --port 1 s3://***@b"

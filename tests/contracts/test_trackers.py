@@ -1,9 +1,11 @@
-"""What every tracker must do; run on the in-memory twin and on a real MLflow store."""
+"""What every tracker must do: the in-memory twin, a real MLflow store, a server on PostgreSQL."""
 
 import math
 import uuid
 
 import pytest
+from mlflow_server import Server
+from postgres_server import postgres
 
 from kdsweep.errors import TrackingError
 from kdsweep.tracking import MemoryTracker, SweepInfo, TrialInfo
@@ -17,10 +19,22 @@ def mlflow_tracker(tmp_path_factory):
     return MlflowTracker(None, tmp_path_factory.mktemp("home"))
 
 
-@pytest.fixture(params=["memory", "mlflow"])
+@pytest.fixture(scope="session")
+def postgres_tracker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    with postgres() as database:
+        server = Server(folder, database.uri, PGPASSFILE=str(database.pgpass))
+        try:
+            server.start()
+            yield MlflowTracker(server.uri, tmp_path_factory.mktemp("home"))
+        finally:
+            server.stop()
+
+
+@pytest.fixture(params=["memory", "mlflow", pytest.param("postgres", marks=pytest.mark.slow)])
 def tracker(request):
-    if request.param == "mlflow":
-        yield request.getfixturevalue("mlflow_tracker")
+    if request.param != "memory":
+        yield request.getfixturevalue(f"{request.param}_tracker")
     else:
         memory = MemoryTracker()
         yield memory
