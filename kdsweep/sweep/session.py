@@ -287,6 +287,7 @@ class Session:
             rungs=rungs if plan.kind == "search" else (),
             storage=self._settings.storage,
             session=len(self._ledger.record.starts),
+            sweep=self._spec.name,
             needs=(str(teachers),) if teachers is not None and not teacher else (),
         )
 
