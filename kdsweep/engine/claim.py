@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from kdsweep.errors import SupersededError
 PATIENCE_S = 15.0
 """So long a later attempt waits for an earlier one, which may be about to end its epoch."""
 _POLL_S = 0.2
+_TOLD_S = 2.0
+"""A wait that is over before is not worth a word."""
 _DESK = re.compile(r"\.desk-(?P<turn>\d+)-(?P<owner>.+)")
 
 
@@ -43,10 +45,22 @@ class Turn:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, turn: Turn, *, patience_s: float = PATIENCE_S) -> Iterator[Path]:
+def claimed(
+    folder: Path,
+    turn: Turn,
+    *,
+    waits: Callable[[str], None] = lambda _: None,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Path]:
     """Waits for the right to write a folder, and holds it within the context.
 
     Where the file system keeps no locks (some network mounts), processes in no order do not wait.
+
+    Args:
+        folder: The run's folder.
+        turn: Of this process.
+        waits: Told once what is waited for, where that takes more than a moment.
+        patience_s: So long a later attempt waits for an earlier one.
 
     Yields:
         The desk, for the ``desk`` of `files`.
@@ -55,7 +69,7 @@ def claimed(folder: Path, turn: Turn, *, patience_s: float = PATIENCE_S) -> Iter
         SupersededError: A later attempt has the folder already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle, alone = _acquire(folder, turn, patience_s)
+    handle, alone = _acquire(folder, turn, waits, patience_s)
     # The random part keeps apart processes that are in no order.
     desk = folder / f".desk-{turn.number:012d}-{turn.owner or secrets.token_hex(4)}"
     try:
@@ -68,17 +82,23 @@ def claimed(folder: Path, turn: Turn, *, patience_s: float = PATIENCE_S) -> Iter
         os.close(handle)
 
 
-def _acquire(folder: Path, turn: Turn, patience_s: float) -> tuple[int, bool]:
+def _acquire(
+    folder: Path, turn: Turn, waits: Callable[[str], None], patience_s: float
+) -> tuple[int, bool]:
     """The open lock file, and whether it keeps others out (not every file system has locks)."""
-    path, until_s = folder / "lock", time.monotonic() + patience_s
+    path, began_s, told = folder / "lock", time.monotonic(), False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         locked = files.try_lock(handle)
         if locked is not False and _is_at(handle, path):
             return handle, bool(locked)
         os.close(handle)
-        if time.monotonic() > until_s and _comes_after_all(folder, turn):
+        waited_s = time.monotonic() - began_s
+        if waited_s > patience_s and _comes_after_all(folder, turn):
             return _replace(path), True
+        if waited_s > _TOLD_S and not told:
+            waits(f"waits for {_holder(folder, turn)} to leave {folder}")
+            told = True
         time.sleep(_POLL_S)
 
 
@@ -94,6 +114,14 @@ def _comes_after_all(folder: Path, turn: Turn) -> bool:
     """Whether the lock is held by an earlier attempt of this owner."""
     found = [*_desks(folder).values()]
     return bool(found) and all(_is_earlier(other, turn) for other in found)
+
+
+def _holder(folder: Path, turn: Turn) -> str:
+    """Names who has a folder, for people."""
+    if _comes_after_all(folder, turn):
+        return "an earlier attempt"
+    owners = sorted(desk.owner for desk in _desks(folder).values() if desk.number)
+    return owners[-1] if owners else "another process"
 
 
 def _replace(path: Path) -> int:

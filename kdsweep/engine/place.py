@@ -1,6 +1,7 @@
 """Where and how a run happens: folders, device, threads. None of it is part of a run's identity."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Place:
         knowledge_gb: Size cap of the teacher's stored taps under `home`, in 10^9 bytes; 0 stores
             nothing. Once it is reached the teacher answers live.
         turn: This process's place among those that execute the run, where somebody orders them.
+        waits: Told by the first worker what it waits for, where another process has the run.
     """
 
     home: Path
@@ -31,6 +33,7 @@ class Place:
     threads: int = 0
     knowledge_gb: float = 20.0
     turn: Turn = field(default_factory=Turn)
+    waits: Callable[[str], None] = lambda _: None
 
 
 def resolve_device(asked: str) -> torch.device:

@@ -91,7 +91,11 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     if place.threads:
         torch.set_num_threads(place.threads)
     ranks = Ranks.current(device)
-    claim = claimed(place.run_dir, place.turn) if ranks.first else contextlib.nullcontext()
+    claim = (
+        claimed(place.run_dir, place.turn, waits=place.waits)
+        if ranks.first
+        else contextlib.nullcontext()
+    )
     with claim as desk, reproducible(device):
         finished = ranks.from_first(lambda: _finished(spec, place.run_dir))
         if finished is not None:

@@ -74,13 +74,15 @@ class Update:
     """News of a running job.
 
     Attributes:
-        stage: ``started`` (a slot took it), or the engine's ``teacher``, ``train``, ``profile``.
+        stage: ``started`` (a slot took it), ``waits`` (its folder is another process's still), or
+            the engine's ``teacher``, ``train``, ``profile``.
         epoch: Epochs done.
         epochs: Epochs of the stage.
         metrics: Metrics of the epoch.
         slot: Slot that runs it.
         node: Node of the slot.
         time_s: Seconds since 1970, by the pool's clock.
+        words: What it waits for, as the end of a sentence.
     """
 
     stage: str
@@ -90,6 +92,7 @@ class Update:
     slot: str = ""
     node: str = ""
     time_s: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True)

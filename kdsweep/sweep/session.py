@@ -217,6 +217,7 @@ class Session:
             changed=self._after_change,
             health=slots.check,
             interrupt=interrupt,
+            note=self._note,
         )
         withhold_keys()
         storage = self._settings.folder / "ray"

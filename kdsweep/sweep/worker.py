@@ -121,8 +121,14 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     relay = Relay(job, slot.pool, first=group.first, share=group.share, keep=copies.send)
     if job.threads:
         torch.set_num_threads(job.threads)
-    turn = Turn(f"{job.sweep}.{job.trial}", job.number)
-    place = Place(Path(job.home), Path(job.run_dir), job.device, job.threads, turn=turn)
+    place = Place(
+        Path(job.home),
+        Path(job.run_dir),
+        job.device,
+        job.threads,
+        turn=Turn(f"{job.sweep}.{job.trial}", job.number),
+        waits=lambda words: slot.pool.waits.remote(job.trial, job.attempt, words),
+    )
     try:
         copies.fetch()
         if not relay.replay():

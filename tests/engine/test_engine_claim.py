@@ -96,11 +96,15 @@ def test_an_earlier_attempt_that_comes_late_is_sent_away(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("other", [Turn(), Turn("other.t001", 9), Turn("sweep.t001", 1)])
-def test_whoever_does_not_come_later_waits(tmp_path: Path, other: Turn) -> None:
-    order = []
+def test_whoever_does_not_come_later_waits_and_says_what_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Turn
+) -> None:
+    monkeypatch.setattr("kdsweep.engine.claim._TOLD_S", 0.0)
+    order: list[str] = []
+    told: list[str] = []
 
     def second() -> None:
-        with claimed(tmp_path, other, patience_s=0.0):
+        with claimed(tmp_path, other, waits=told.append, patience_s=0.0):
             order.append("second")
 
     thread = threading.Thread(target=second)
@@ -112,6 +116,7 @@ def test_whoever_does_not_come_later_waits(tmp_path: Path, other: Turn) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+    assert told == [f"waits for sweep.t001 to leave {tmp_path}"]
 
 
 def test_the_folder_of_a_process_that_died_is_free_at_once_and_tidied(tmp_path: Path) -> None:
