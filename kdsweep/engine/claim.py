@@ -85,7 +85,10 @@ def claimed(
 def _acquire(
     folder: Path, turn: Turn, waits: Callable[[str], None], patience_s: float
 ) -> tuple[int, bool]:
-    """The open lock file, and whether it keeps others out (not every file system has locks)."""
+    """The open lock file, and whether nobody else can be at work.
+
+    Not so where the file system has no locks, or where the lock was put in another's place.
+    """
     path, began_s, told = folder / "lock", time.monotonic(), False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -95,7 +98,7 @@ def _acquire(
         os.close(handle)
         waited_s = time.monotonic() - began_s
         if waited_s > patience_s and _comes_after_all(folder, turn):
-            return _replace(path), True
+            return _replace(path), False
         if waited_s > _TOLD_S and not told:
             waits(f"waits for {_holder(folder, turn)} to leave {folder}")
             told = True
@@ -134,12 +137,14 @@ def _replace(path: Path) -> int:
 
 
 def _clear_others(folder: Path, own: Path, turn: Turn, alone: bool) -> None:
-    """Takes away the desks of earlier attempts and, under a lock, what dead processes left."""
+    """Takes away the desks of earlier attempts and, where nobody is at work, what the dead left."""
     for desk, other in _desks(folder).items():
-        if other.owner == turn.owner and other.number > turn.number:
-            raise SupersededError(f"a later attempt at the run in {folder} has taken it over")
+        if not alone and _is_earlier(turn, other):
+            raise SupersededError(f"a later attempt has taken the run over: {desk} is its")
         if desk != own and (alone or _is_earlier(other, turn)):
             _take_away(desk)
+    for gone in folder.glob(".gone-*"):  # what could not be removed when its desk was taken away
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _take_away(desk: Path) -> None:
@@ -147,9 +152,8 @@ def _take_away(desk: Path) -> None:
 
     The second matters on network file systems, where another machine may remember the first.
     """
-    gone = desk.with_name(f".desk-0-gone.{secrets.token_hex(4)}")
     with contextlib.suppress(FileNotFoundError):
-        os.rename(desk, gone)
+        gone = desk.rename(desk.with_name(f".gone-{secrets.token_hex(4)}"))
         shutil.rmtree(gone, ignore_errors=True)
 
 

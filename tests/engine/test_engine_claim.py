@@ -87,9 +87,11 @@ def test_an_attempt_that_ends_late_leaves_its_successor_in_place(tmp_path: Path)
     other.join()
 
 
-def test_an_earlier_attempt_that_comes_late_is_sent_away(tmp_path: Path) -> None:
+def test_an_earlier_attempt_that_comes_late_is_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with claimed(tmp_path, Turn("sweep.t001", 2)) as own:
-        (tmp_path / "lock").unlink()  # as where the file system keeps none
+        monkeypatch.setattr(files, "try_lock", lambda _: None)  # a file system without locks
         with pytest.raises(SupersededError), claimed(tmp_path, Turn("sweep.t001", 1)):
             pass
         files.write_json(tmp_path / "metrics.json", {}, own)
@@ -119,7 +121,11 @@ def test_whoever_does_not_come_later_waits_and_says_what_for(
     assert told == [f"waits for sweep.t001 to leave {tmp_path}"]
 
 
-def test_the_folder_of_a_process_that_died_is_free_at_once_and_tidied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turn", [Turn(), Turn("sweep.t001", 10), Turn("sweep.t001", 1)])
+def test_the_folder_of_a_process_that_died_is_free_at_once_and_tidied(
+    tmp_path: Path, turn: Turn
+) -> None:
+    """Also for a sweep of the same name that began anew and counts from one."""
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from kdsweep.engine.claim import Turn, claimed\n"
@@ -129,6 +135,6 @@ def test_the_folder_of_a_process_that_died_is_free_at_once_and_tidied(tmp_path: 
     died = subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
     assert died.returncode == -9
     assert len(content(tmp_path)) == 1
-    with claimed(tmp_path, Turn()):
+    with claimed(tmp_path, turn):
         assert content(tmp_path) == {}
     assert os.listdir(tmp_path) == ["lock"]
