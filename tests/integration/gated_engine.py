@@ -1,6 +1,6 @@
-"""Real trainings that wait in the middle of a run for a test: what slots execute there.
+"""Runs that wait in their middle for a test, and tell how each process ended them.
 
-They leave the lines that `closed_form` leaves, and one more for every process that ends a run.
+Real trainings leave the lines that `closed_form` leaves.
 """
 
 import os
@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import closed_form
 from closed_form import computed, wait_at_gate
 
 from kdsweep.sweep import worker
 
-EXECUTE = "gated_engine:train"
+TRAIN, FORMULA = "gated_engine:train", "gated_engine:formula"
 
 
 def train(spec: Mapping[str, Any], place: Any, report: Callable[[Any], bool]) -> Any:
@@ -36,12 +37,21 @@ def train(spec: Mapping[str, Any], place: Any, report: Callable[[Any], bool]) ->
 
     if last == 0:
         begin(1)
+    return _ending(place.run_dir, lambda: worker.train(spec, place, told))
+
+
+def formula(spec: Mapping[str, Any], place: Any, report: Callable[[Any], bool]) -> Any:
+    """`closed_form.execute`, which writes nothing that the engine would keep it from writing."""
+    return _ending(place.run_dir, lambda: closed_form.execute(spec, place, report))
+
+
+def _ending(run_dir: Path, run: Callable[[], Any]) -> Any:
     try:
-        result = worker.train(spec, place, told)
+        result = run()
     except Exception as error:
-        _add(log.with_name("ended-0"), f"{os.getpid()} {type(error).__name__}")
+        _add(run_dir / "ended-0", f"{os.getpid()} {type(error).__name__}")
         raise
-    _add(log.with_name("ended-0"), f"{os.getpid()} {result.state}")
+    _add(run_dir / "ended-0", f"{os.getpid()} {result.state}")
     return result
 
 

@@ -1,7 +1,4 @@
-"""Processes that are frozen for so long that the sweep goes on without them, and then come back.
-
-The trainings are real ones, so that the late worker has a checkpoint to harm.
-"""
+"""Processes that are frozen for so long that the sweep goes on without them, and then come back."""
 
 import json
 import os
@@ -15,7 +12,7 @@ from typing import Any
 
 import pytest
 from closed_form import computed, workers
-from gated_engine import EXECUTE, ended
+from gated_engine import FORMULA, TRAIN, ended
 from node_cluster import NodeCluster, Sweep, node_cluster, raylet, wait_until
 from small_lidar import write_root, write_sweep
 from whole_sweep_checks import check_whole
@@ -35,14 +32,14 @@ pytestmark = [
 ASKED, EPOCHS = 3, 6
 
 
-def started(folder: Path, cluster: NodeCluster) -> Sweep:
-    """A sweep of real runs, of which each of two nodes has one at the gate."""
+def started(folder: Path, cluster: NodeCluster, execute: str = TRAIN) -> Sweep:
+    """A sweep of which each of two nodes has a trial at the gate."""
     values: dict[str, Any] = load_sweep(write_sweep(folder, write_root(folder / "root"))).to_dict()
     values["run"]["train"]["epochs"] = EPOCHS
     values |= {"name": "formula", "trials": ASKED, "baselines": []}
 
-    def run(home: Path, execute: str) -> Any:
-        return launch(SweepSpec.from_dict(values), home=home, execute=EXECUTE)
+    def run(home: Path, **_: Any) -> Any:
+        return launch(SweepSpec.from_dict(values), home=home, execute=execute)
 
     sweep = Sweep(folder / "home", cluster, run=run)
     sweep.wait_at_gate(2)
@@ -89,22 +86,26 @@ def thaw(pid: int) -> None:
 
 
 def check(fault: str, sweep: Sweep, log: Path, table: Callable[..., None]) -> None:
-    """The end of every sweep here: whole, and the moved trial's result is its successor's."""
-    record = sweep.end().record
+    """The end of every sweep here: whole, and the moved trial was finished by its successor."""
+    sweep.end()
     row = check_whole(sweep.home, "formula", ASKED)
     table(fault, **asdict(row))
     assert (row.finished, row.lost, row.duplicates) == (ASKED, 0, 0)
     assert sweep.moved() == [log.parent.name]
-    entry = record.trials[log.parent.name]
+    last = int(log.read_text().split("\n")[-2].split()[1])
+    assert ended(log)[last] == "finished"
+    assert [*ended(log).values()].count("finished") == 1
+
+
+def check_files(sweep: Sweep, log: Path) -> None:
+    """What a real training leaves is the successor's, and nothing else is there."""
     kept = json.loads((log.parent / "metrics.json").read_text())
-    assert kept["epoch"] == EPOCHS and kept["metrics"] == entry.metrics
-    assert not [*log.parent.glob("checkpoint")] and not [*log.parent.glob(".*")]
-    assert ended(log)[int(log.read_text().split("\n")[-2].split()[1])] == "finished"
+    assert kept["epoch"] == EPOCHS
+    assert kept["metrics"] == sweep.end().record.trials[log.parent.name].metrics
+    assert not [*log.parent.glob("checkpoint"), *log.parent.glob(".*")]
 
 
-def test_a_frozen_worker_is_given_up_and_changes_nothing_when_it_is_back(
-    worker_path, tmp_path, fault_table
-):
+def test_a_frozen_worker_is_given_up_and_its_trial_goes_on(worker_path, tmp_path, fault_table):
     patience = {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "5"}
     with node_cluster(tmp_path / "gate", **patience) as cluster:
         cluster.have(1, 1)
@@ -113,27 +114,35 @@ def test_a_frozen_worker_is_given_up_and_changes_nothing_when_it_is_back(
         with frozen(pid):
             cluster.gate.touch()
             wait_until(lambda: starts(sweep, log) == 2)
-        wait_until(lambda: is_gone(pid) or pid in ended(log))
-        check("train worker frozen, back when its trial has moved", sweep, log, fault_table)
+        check("train worker frozen, thawed when its trial has moved", sweep, log, fault_table)
+        check_files(sweep, log)
+        assert is_gone(pid)  # Ray ends a worker that was given up, frozen or not
         assert cluster.reserved() == []
 
 
-def test_a_frozen_node_is_lost_and_its_late_worker_is_kept_from_writing(
-    worker_path, tmp_path, told, fault_table
+@pytest.mark.parametrize(
+    ("late", "execute", "end"),
+    [("writing", TRAIN, "SupersededError"), ("reporting", FORMULA, "stopped")],
+)
+def test_a_frozen_node_is_lost_and_what_wakes_up_on_it_is_too_late(
+    worker_path, tmp_path, told, fault_table, late, execute, end
 ):
+    """A training cannot write its checkpoint; a run that writes none is sent away by the pool."""
     with node_cluster(tmp_path / "gate") as cluster:
         _, doomed = cluster.have(1, 1)
-        sweep = started(tmp_path, cluster)
+        sweep = started(tmp_path, cluster, execute)
         there = raylet(doomed)
         ((pid, log),) = [item for item in at_gate(sweep).items() if item[0] in children(there)]
         with frozen(there, *children(there)):
             wait_until(lambda: "is lost. Trials at once: 1." in told())
             cluster.gate.touch()
             wait_until(lambda: max(computed(log)) >= 2)
-            assert f"{log.parent.name} waits for an earlier attempt to leave" in told()
             thaw(pid)  # before its raylet, which would end it
             wait_until(lambda: pid in ended(log))
-        assert ended(log)[pid] == "SupersededError"
+        assert ended(log)[pid] == end
         wait_until(partial(is_gone, there))  # the cluster wants it no longer
-        check("node frozen, its worker back before it", sweep, log, fault_table)
+        check(f"node frozen, its worker kept from {late}", sweep, log, fault_table)
+        if execute == TRAIN:
+            check_files(sweep, log)
+            assert f"{log.parent.name} waits for an earlier attempt to leave" in told()
         assert cluster.reserved() == []
