@@ -123,6 +123,7 @@ def test_a_frozen_worker_is_given_up_and_its_trial_goes_on(worker_path, tmp_path
 @pytest.mark.parametrize(
     ("late", "execute", "end"),
     [("writing", TRAIN, "SupersededError"), ("reporting", FORMULA, "stopped")],
+    ids=["writing", "reporting"],
 )
 def test_a_frozen_node_is_lost_and_what_wakes_up_on_it_is_too_late(
     worker_path, tmp_path, told, fault_table, late, execute, end
