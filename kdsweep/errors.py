@@ -36,6 +36,10 @@ class StorageError(ResourceError):
     """The storage that keeps a sweep's files does not answer, or holds damaged ones."""
 
 
+class SupersededError(KdsweepError, RuntimeError):
+    """A later attempt has taken a run over: this one may write nothing more."""
+
+
 class NonFiniteLossError(KdsweepError, ArithmeticError):
     """A loss term became NaN or infinite. The message names the term, epoch and step."""
 

@@ -134,8 +134,14 @@ def run(
     from kdsweep.spec.load import load_sweep
 
     spec = load_sweep(file, overrides or ()).run
-    place = Place(home_folder(home), out.resolve(), device=device, threads=threads)
     console, started = Console(), time.monotonic()
+    place = Place(
+        home_folder(home),
+        out.resolve(),
+        device=device,
+        threads=threads,
+        waits=lambda words: console.print(f"This run {words}.", highlight=False),
+    )
 
     def report(progress: "Progress") -> bool:
         console.print(_line(progress, time.monotonic() - started), highlight=False)

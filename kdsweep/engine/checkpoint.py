@@ -9,17 +9,16 @@ Layout of a checkpoint folder::
 A folder appears by one rename after everything in it is on the disk, and the one before it goes
 away afterwards, so a crash at any moment leaves a checkpoint that is whole.
 
-A worker that was cut off may come back while another one goes on with its run, and may not be kept
-out by locks where the file system has none. It can write the epoch that it was in and nothing more.
-That harms nothing: the other one trained, or will train, the same epoch to the same weights, and
-what belongs to later epochs is left alone.
+A worker that was cut off may come back while another one goes on with its run. It is kept from
+writing by the loss of its desk (see `claim`). Even two that write at once, which know nothing of
+each other where the file system has no locks, do no harm: what they write for an epoch is equal,
+and what belongs to later epochs is left alone.
 """
 
 import contextlib
 import errno
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ def save(
     *,
     best_epoch: int,
     best: Mapping[str, Tensor] | None,
+    desk: Path | None = None,
 ) -> None:
     """Adds the checkpoint of an epoch and then drops the older ones.
 
@@ -54,12 +54,14 @@ def save(
         facts: What JSON can hold of it.
         best_epoch: The best epoch so far.
         best: The weights of student and method where this epoch is the best one, else None.
+        desk: See `claim`.
 
     Raises:
         ResourceError: The disk is full; the previous checkpoint is untouched.
+        SupersededError: A later attempt has taken the run over; nothing is touched.
     """
     if best is not None:
-        files.write_file(_best(folder, best_epoch), lambda path: save_tensors(best, path))
+        files.write_file(_best(folder, best_epoch), lambda path: save_tensors(best, path), desk)
 
     def fill(temporary: Path) -> None:
         save_tensors(tensors, temporary / "state.safetensors")
@@ -68,18 +70,15 @@ def save(
         (temporary / "state.json").write_text(json.dumps(recorded, indent=1, sort_keys=True))
 
     current = folder / f"epoch-{epoch:04d}"
-    shutil.rmtree(current, ignore_errors=True)  # only a damaged or abandoned one can be in the way
+    files.remove(current, desk)  # only a damaged or abandoned one can be in the way
     with _there_by_another():
-        files.write_folder(current, fill)
+        files.write_folder(current, fill, desk)
     for path in folder.iterdir():
         found = _ANY.fullmatch(path.name)
         limit = best_epoch if found and found[1] == "best" else epoch
         if found and int(found[2]) >= limit:
             continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        files.remove(path, desk)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Files that are either whole or not there (temporary name, fsync, rename), and locks."""
+"""Files that are either whole or not there (temporary name, fsync, rename), and locks.
+
+Where a function takes a `desk`, its work is done in that folder, and it fails once somebody has
+removed it: see `claim`.
+"""
 
 import errno
 import fcntl
@@ -13,59 +17,100 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdsweep.errors import ResourceError
+from kdsweep.errors import ResourceError, SupersededError
 
 _FULL = "the disk is full"
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
+def write_file(path: Path, write: Callable[[Path], object], desk: Path | None = None) -> None:
     """Lets `write` fill a temporary file, then puts it in place durably.
 
     Raises:
         ResourceError: The disk is full; what was at `path` before is untouched.
+        SupersededError: The desk is gone; `path` is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = _temporary(path, desk)
     try:
-        with full_disk_named(path):
+        with full_disk_named(path), _at_desk(desk, path):
             write(temporary)
             sync(temporary)
-            os.replace(temporary, path)
-            sync(path.parent)
+            _put(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
+def write_folder(path: Path, fill: Callable[[Path], object], desk: Path | None = None) -> None:
     """Lets `fill` fill a temporary folder, then puts it in place durably; `path` must be new.
 
     Raises:
         ResourceError: The disk is full.
+        SupersededError: The desk is gone; `path` is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    temporary.mkdir()
+    temporary = _temporary(path, desk)
     try:
-        with full_disk_named(path):
+        with full_disk_named(path), _at_desk(desk, path):
+            temporary.mkdir()
             fill(temporary)
             for file in temporary.iterdir():
                 sync(file)
             sync(temporary)
-            os.rename(temporary, path)
-            sync(path.parent)
+            _put(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
-    """A name that no other process uses, on any node: containers often have equal process ids."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, desk: Path | None = None) -> None:
     """Writes JSON durably; see `write_file`."""
     text = json.dumps(value, indent=1, sort_keys=True)
-    write_file(path, lambda temporary: temporary.write_text(text))
+    write_file(path, lambda temporary: temporary.write_text(text), desk)
+
+
+def remove(path: Path, desk: Path | None = None) -> None:
+    """Removes a file or a folder with all that is in it, if it is there.
+
+    Raises:
+        SupersededError: The desk is gone; what is at `path` is untouched.
+    """
+    if desk is not None:
+        taken = _temporary(path, desk)
+        with _at_desk(desk, path):
+            try:
+                os.rename(path, taken)
+            except FileNotFoundError:
+                if not desk.is_dir():
+                    raise
+                return
+        path = taken
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, desk: Path | None) -> Path:
+    """A name that no other process uses, on any node: containers often have equal process ids."""
+    name = f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    if desk is not None:
+        return desk / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(name)
+
+
+def _put(temporary: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(temporary, path)  # on the systems that have flock, over what is there
+    sync(path.parent)
+
+
+@contextmanager
+def _at_desk(desk: Path | None, path: Path) -> Iterator[None]:
+    """Says of an error that the desk is gone, where that is its cause; libraries have their own."""
+    try:
+        yield
+    except Exception as error:
+        if desk is None or desk.is_dir():
+            raise
+        raise SupersededError(f"{path} is another process's now: it has taken over") from error
 
 
 def sync(path: Path) -> None:
@@ -126,14 +171,15 @@ def locked(path: Path, *, poll_s: float = 0.2) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while not _lock(handle):
+        while try_lock(handle) is False:
             time.sleep(poll_s)
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool | None:
+    """Locks an open file; False: another process holds the lock, None: there are no locks here."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -141,4 +187,5 @@ def _lock(handle: int) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
+        return None
     return True

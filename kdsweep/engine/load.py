@@ -20,7 +20,10 @@ ADAPTERS = "adapters.safetensors"
 
 
 def export_student(
-    run_dir: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]
+    run_dir: Path,
+    weights: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+    desk: Path | None = None,
 ) -> None:
     """Writes `student.safetensors` and, last, `student.json`.
 
@@ -28,10 +31,11 @@ def export_student(
         run_dir: Folder of the run.
         weights: The student's state, by name.
         description: See `describe`.
+        desk: See `claim`.
     """
     path = run_dir / WEIGHTS
-    files.write_file(path, lambda temporary: checkpoint.save_tensors(weights, temporary))
-    files.write_json(run_dir / SIDECAR, {**description, "crc32": files.checksum(path)})
+    files.write_file(path, lambda temporary: checkpoint.save_tensors(weights, temporary), desk)
+    files.write_json(run_dir / SIDECAR, {**description, "crc32": files.checksum(path)}, desk)
 
 
 def describe(

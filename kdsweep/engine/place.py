@@ -1,11 +1,13 @@
 """Where and how a run happens: folders, device, threads. None of it is part of a run's identity."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from kdsweep.engine.claim import Turn
 from kdsweep.errors import ResourceError
 
 
@@ -21,6 +23,8 @@ class Place:
         threads: Threads of one worker for CPU arithmetic; 0 leaves torch's choice.
         knowledge_gb: Size cap of the teacher's stored taps under `home`, in 10^9 bytes; 0 stores
             nothing. Once it is reached the teacher answers live.
+        turn: This process's place among those that execute the run, where somebody orders them.
+        waits: Told by the first worker what it waits for, where another process has the run.
     """
 
     home: Path
@@ -28,6 +32,8 @@ class Place:
     device: str = "auto"
     threads: int = 0
     knowledge_gb: float = 20.0
+    turn: Turn = field(default_factory=Turn)
+    waits: Callable[[str], None] = lambda _: None
 
 
 def resolve_device(asked: str) -> torch.device:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from kdsweep import __version__, discover
 from kdsweep.config import weights
 from kdsweep.engine import checkpoint, files, load
+from kdsweep.engine.claim import claimed
 from kdsweep.engine.clock import STEP_STAGES
 from kdsweep.engine.knowledge import Knowledge, open_store
 from kdsweep.engine.load import build_model
@@ -65,7 +65,7 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     Resumes from ``run_dir/checkpoint``; a finished `run_dir` answers at once. Trains the teacher
     first where it is to be trained and is missing. If torch.distributed is initialised, all workers
     call this together and get equal results; the first one writes. Two processes that execute the
-    same `run_dir` take turns.
+    same `run_dir` take turns, but a later attempt takes over from an earlier one (`claim`).
 
     Leaves in `run_dir`: ``spec.json``, ``student.safetensors`` and ``student.json``
     (`load.load_student`), ``adapters.safetensors`` where the method has any, and ``metrics.json``,
@@ -85,6 +85,7 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
         CheckpointError: Teacher or checkpoint is missing, damaged or of another shape or run.
         ResourceError: Device, memory or disk is not there or ran out.
         NonFiniteLossError: A loss term became NaN or infinite.
+        SupersededError: A later attempt has taken the run over.
     """
     device = resolve_device(place.device)
     if device.type == "cuda":
@@ -92,8 +93,12 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     if place.threads:
         torch.set_num_threads(place.threads)
     ranks = Ranks.current(device)
-    lock = files.locked(place.run_dir / "lock") if ranks.first else contextlib.nullcontext()
-    with lock, reproducible(device):
+    claim = (
+        claimed(place.run_dir, place.turn, waits=place.waits)
+        if ranks.first
+        else contextlib.nullcontext()
+    )
+    with claim as desk, reproducible(device):
         finished = ranks.from_first(lambda: _finished(spec, place))
         if finished is not None:
             return replace(finished, run_dir=place.run_dir)
@@ -102,8 +107,9 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
             parts.task.prepare()
         if parts.teacher is not None and not _teacher_is_there(spec, place, report):
             return RunResult("stopped", 0, {}, place.run_dir)
-        job = _job(spec, place, parts, ranks)
-        ranks.from_first(lambda: files.write_json(place.run_dir / "spec.json", spec.to_dict()))
+        job = _job(spec, place, parts, ranks, desk)
+        path = place.run_dir / "spec.json"
+        ranks.from_first(lambda: files.write_json(path, spec.to_dict(), desk))
         reset_peak_rss()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -114,7 +120,9 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
         del job
         parts.teacher = None  # its memory is not the student's
         report(Progress("profile", trained.epoch, spec.train.epochs, {}))
-        metrics |= ranks.from_first(lambda: _finish(spec, place, parts, trained, device, metrics))
+        metrics |= ranks.from_first(
+            lambda: _finish(spec, place, parts, trained, device, metrics, desk)
+        )
     return RunResult("finished", trained.epoch, metrics, place.run_dir)
 
 
@@ -223,7 +231,7 @@ def _teacher_is_there(spec: RunSpec, place: Place, report: Report) -> bool:
     return result.state == "finished"
 
 
-def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks) -> Job:
+def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks, desk: Path | None) -> Job:
     task, teacher, method = parts.task, parts.teacher, parts.method
     fingerprint, digest, knowledge = task.fingerprint(), "", None
     method_weights = {}
@@ -262,6 +270,7 @@ def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks) -> Job:
         folder=place.run_dir / "checkpoint",
         identity=spec.identity(extra=f"{fingerprint}/{digest}"),
         ranks=ranks,
+        desk=desk,
     )
 
 
@@ -330,6 +339,7 @@ def _finish(
     trained: Trained,
     device: torch.device,
     cost: dict[str, float],
+    desk: Path | None,
 ) -> dict[str, float]:
     """Exports the best student, profiles it and writes the final metrics."""
     best = checkpoint.load_best(place.run_dir / "checkpoint", trained.best_epoch)
@@ -349,10 +359,11 @@ def _finish(
             metrics=trained.best_metrics,
             kdsweep=__version__,
         ),
+        desk,
     )
     if adapters := checkpoint.without_prefix("method", best):
         path = place.run_dir / load.ADAPTERS
-        files.write_file(path, lambda temporary: checkpoint.save_tensors(adapters, temporary))
+        files.write_file(path, lambda temporary: checkpoint.save_tensors(adapters, temporary), desk)
     checkpoint.restore(parts.student, student, source=place.run_dir)
     figures = profile(parts.student, parts.task, device)
     teacher = teacher_profile(spec, parts.task, place.home, device)
@@ -364,6 +375,6 @@ def _finish(
         "epoch": trained.epoch,
         "metrics": metrics,
     }
-    files.write_json(place.run_dir / METRICS, record)
-    shutil.rmtree(place.run_dir / "checkpoint", ignore_errors=True)
+    files.write_json(place.run_dir / METRICS, record, desk)
+    files.remove(place.run_dir / "checkpoint", desk)
     return metrics

@@ -44,6 +44,7 @@ class Job:
         folder: The checkpoint folder.
         identity: Of spec, data and teacher: only a checkpoint of the same one is resumed.
         ranks: The workers.
+        desk: Of the first worker, see `claim`.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class Job:
     task_weights: Mapping[str, float]
     folder: Path
     ranks: Ranks
+    desk: Path | None = None
     method: Method | None = None
     method_weights: Mapping[str, float] = field(default_factory=dict)
     knowledge: Knowledge | None = None
@@ -104,6 +106,7 @@ def train_loop(job: Job, report: Report) -> Trained:
         ResourceError: Memory or disk ran out; names stage or file.
         CheckpointError: The checkpoint is damaged or belongs to another run.
         SpecError: The batch cannot be split over the workers, or the training split is empty.
+        SupersededError: A later attempt has taken the run over.
     """
     if job.train.batch_size % job.ranks.world:
         raise SpecError(
@@ -295,6 +298,7 @@ class _Loop:
                 facts,
                 best_epoch=state.best_epoch,
                 best=weights if improved else None,
+                desk=job.desk,
             )
 
         self.ranks.from_first(write)

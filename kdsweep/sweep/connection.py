@@ -20,6 +20,9 @@ _ATTEMPTS = 3
 ENVIRONMENT = {
     # Ray Train looks after its workers this often; its default of 2 s adds seconds to every start.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A worker answers while it trains. One that says nothing for so long is frozen (Ray Train's own
+    # patience is ten minutes); reading a table of a gigabyte keeps it silent for half a minute.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "180",
     # Relative paths (a data root) mean the same in a worker as where the sweep was launched.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",

@@ -24,10 +24,6 @@ _SENT_AT = frozenset({"sweep_started", "trial_created", "trial_ended", "summary"
 """Events after which the record is sent. Epochs need not be: runs keep theirs themselves."""
 
 
-_ATTEMPTS = 1_000_000
-"""More than a job is ever handed out by one process, so that writers are ordered over processes."""
-
-
 class RunCopies:
     """A worker's side: the run's own folder, and the folders that it reads.
 
@@ -62,8 +58,7 @@ class RunCopies:
             StorageError: The storage does not answer.
         """
         if self._mirror is not None and self._first:
-            writer = self._job.session * _ATTEMPTS + self._job.attempt
-            self._mirror.push(Path(self._job.run_dir), writer=writer)
+            self._mirror.push(Path(self._job.run_dir), writer=self._job.number)
 
 
 def fetch_results(job: Job, outcome: Outcome) -> Outcome:

@@ -8,6 +8,9 @@ from typing import Any
 ENGINE = "kdsweep.sweep.worker:train"
 """The function that workers run by default, as ``module:function``."""
 
+_ATTEMPTS = 1_000_000
+"""More than a job is ever handed out by one process."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,6 +29,7 @@ class Job:
         storage: URI of the remote storage that `home` stands for; empty: `home` is all there is.
         session: Number of the process that runs the sweep; later ones have greater numbers.
         needs: Folders in `home` that the run reads and that have to be fetched where it is remote.
+        sweep: Name of the sweep.
     """
 
     trial: str
@@ -40,6 +44,12 @@ class Job:
     storage: str = ""
     session: int = 0
     needs: tuple[str, ...] = ()
+    sweep: str = ""
+
+    @property
+    def number(self) -> int:
+        """Number among all attempts at the job by all processes that ran the sweep, in order."""
+        return self.session * _ATTEMPTS + self.attempt
 
 
 @dataclass(frozen=True)
@@ -64,13 +74,15 @@ class Update:
     """News of a running job.
 
     Attributes:
-        stage: ``started`` (a slot took it), or the engine's ``teacher``, ``train``, ``profile``.
+        stage: ``started`` (a slot took it), ``waits`` (its folder is another process's still), or
+            the engine's ``teacher``, ``train``, ``profile``.
         epoch: Epochs done.
         epochs: Epochs of the stage.
         metrics: Metrics of the epoch.
         slot: Slot that runs it.
         node: Node of the slot.
         time_s: Seconds since 1970, by the pool's clock.
+        words: What it waits for, as the end of a sentence.
     """
 
     stage: str
@@ -80,6 +92,7 @@ class Update:
     slot: str = ""
     node: str = ""
     time_s: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True)

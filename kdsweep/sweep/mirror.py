@@ -271,5 +271,6 @@ def _digest(file: BinaryIO) -> str:
 def _drop_empty(folder: Path) -> None:
     """Removes folders that hold nothing: an empty checkpoint would count as a damaged one."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
+        # A folder with a dot is somebody's desk, of whoever trains here (see the engine's `claim`).
+        if path.is_dir() and path.name[0] != "." and not any(path.iterdir()):
             path.rmdir()

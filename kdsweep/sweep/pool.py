@@ -42,7 +42,7 @@ class _Running:
 
     @property
     def news(self) -> int:
-        return sum(update.stage != "started" for update in self.updates)
+        return sum(update.stage not in ("started", "waits") for update in self.updates)
 
 
 @dataclass
@@ -152,6 +152,15 @@ class JobPool:
         if stage == "train" and epoch in running.job.rungs:
             await self._wait(lambda: lost() or epoch in running.decided, self._rung_wait_s)
         return not lost()
+
+    async def waits(self, trial: str, attempt: int, words: str) -> None:
+        """Takes word of what a job waits for before it begins."""
+        async with self._changed:
+            running = self._jobs[trial]
+            if running.holder == attempt:
+                now_s = self._clock()
+                running.updates.append(Update("waits", time_s=now_s, words=words))
+                self._changed.notify_all()
 
     async def finish(self, trial: str, attempt: int, outcome: Outcome) -> None:
         """Takes the end of a job from those who hold it; the first word counts."""

@@ -32,6 +32,7 @@ class SweepSearcher(Searcher):
         changed: Called after every change, with the plan of the trial that changed.
         health: Raises where the sweep cannot go on.
         interrupt: The wish to stop: no new trial starts then, and what ends is interrupted.
+        note: Shows one line to the user.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SweepSearcher(Searcher):
         changed: Callable[[Plan], None] = lambda _: None,
         health: Callable[[], None] = lambda: None,
         interrupt: Interrupt,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._planner = planner
@@ -55,6 +57,7 @@ class SweepSearcher(Searcher):
         self._changed = changed
         self._health = health
         self._interrupt = interrupt
+        self._note = note
         self._plans: dict[str, Plan] = {}
         self._run_dirs: dict[str, str] = {}
         self._taken_s: dict[str, float] = {}
@@ -148,6 +151,8 @@ class SweepSearcher(Searcher):
                 self._ledger.started(
                     plan.trial, slot=update.slot, node=update.node, lease_start=update.time_s
                 )
+        elif update.stage == "waits":
+            self._note(f"{plan.trial} {update.words}.")
         elif update.stage == "train":
             self._ledger.epoch(plan.trial, update.epoch, update.metrics)
 

@@ -220,6 +220,7 @@ class Session:
             changed=self._after_change,
             health=slots.check,
             interrupt=interrupt,
+            note=self._note,
         )
         withhold_keys()
         storage = self._settings.folder / "ray"
@@ -290,6 +291,7 @@ class Session:
             rungs=rungs if plan.kind == "search" else (),
             storage=self._settings.storage,
             session=len(self._ledger.record.starts),
+            sweep=self._spec.name,
             needs=(str(teachers),) if teachers is not None and not teacher else (),
         )
 

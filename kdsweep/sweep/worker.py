@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from kdsweep.engine import files
+from kdsweep.engine.claim import Turn
 from kdsweep.engine.place import Place
 from kdsweep.errors import KdsweepError, StorageError
 from kdsweep.sweep.copies import RunCopies
@@ -120,7 +121,14 @@ def _run(job: Job, slot: SlotConfig, group: _Group) -> Outcome:
     relay = Relay(job, slot.pool, first=group.first, share=group.share, keep=copies.send)
     if job.threads:
         torch.set_num_threads(job.threads)
-    place = Place(Path(job.home), Path(job.run_dir), job.device, job.threads)
+    place = Place(
+        Path(job.home),
+        Path(job.run_dir),
+        job.device,
+        job.threads,
+        turn=Turn(f"{job.sweep}.{job.trial}", job.number),
+        waits=lambda words: slot.pool.waits.remote(job.trial, job.attempt, words),
+    )
     try:
         copies.fetch()
         if not relay.replay():

@@ -91,7 +91,7 @@ def _execute(
             file.write(f"{epoch}\n")
         time.sleep(epoch_s)
         if epoch == 2 and spec.get("method"):
-            _wait_at_gate()
+            wait_at_gate()
         if epoch == 2:
             _misbehave(weight, place.run_dir)
         with log.open("a") as file:
@@ -131,7 +131,7 @@ def _from_first(value: int) -> int:
     return box[0]
 
 
-def _wait_at_gate() -> None:
+def wait_at_gate() -> None:
     """Waits in the middle of an epoch until a test has done what it wants to do there."""
     gate = os.environ.get("CLOSED_FORM_GATE")
     while gate and not Path(gate).exists():

@@ -46,6 +46,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line("  ".join([fault.ljust(widths[0]), *cells]))
 
 
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Gives what was printed so far, with its lines joined."""
+    words: list[str] = []
+
+    def text() -> str:
+        words.extend(capsys.readouterr().out.split())
+        return " ".join(words)
+
+    return text
+
+
 @pytest.fixture(scope="session")
 def worker_path() -> Iterator[str]:
     """Lets Ray's processes import the modules beside the tests."""

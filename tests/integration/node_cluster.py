@@ -1,14 +1,17 @@
 """A Ray cluster of several nodes on this machine, and a sweep to which something is done there."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from closed_form import EXECUTE, begun, sweep
 
 from kdsweep.spec.sweep import SweepSpec
@@ -24,6 +27,26 @@ _HEALTH = {
     "health_check_failure_threshold": 3,
 }
 """A node that was killed is noticed after three seconds instead of fifteen."""
+
+
+@contextmanager
+def node_cluster(gate: Path, **environment: str) -> Iterator["NodeCluster"]:
+    """A cluster, and this process as its driver.
+
+    Args:
+        gate: See `NodeCluster`.
+        **environment: Of Ray's processes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setitem(connection.ENVIRONMENT, name, value)
+        for name, value in connection.ENVIRONMENT.items():
+            patch.setenv(name, os.environ.get(name, value))
+        patch.setenv("CLOSED_FORM_EPOCH_S", "0.2")
+        patch.setenv("CLOSED_FORM_GATE", str(gate))
+        nodes = NodeCluster(gate)
+        yield nodes
+        nodes.stop()
 
 
 def wait_until(true: Callable[[], object]) -> None:

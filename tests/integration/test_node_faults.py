@@ -1,20 +1,19 @@
 """What a sweep does while nodes of its cluster die, leave and join: real nodes on this machine."""
 
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from closed_form import EXECUTE, raylets
-from node_cluster import NodeCluster, Sweep, raylet, wait_until
+from node_cluster import NodeCluster, Sweep, node_cluster, raylet, wait_until
 from sweep_process import Driver
 from whole_sweep_checks import check_whole, rungs_from, rungs_of
 
 from kdsweep.errors import ResourceError
-from kdsweep.sweep import connection, launch, resume
+from kdsweep.sweep import launch, resume
 from kdsweep.sweep.ledger import Record
 from kdsweep.sweep.schedulers import RungScheduler
 
@@ -31,15 +30,8 @@ ASKED = 6
 @pytest.fixture(scope="module")
 def cluster(worker_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeCluster]:
     """One head for the whole module; this process is its driver."""
-    gate = tmp_path_factory.mktemp("gate") / "open"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in connection.ENVIRONMENT.items():
-            patch.setenv(name, os.environ.get(name, value))
-        patch.setenv("CLOSED_FORM_EPOCH_S", "0.2")
-        patch.setenv("CLOSED_FORM_GATE", str(gate))
-        nodes = NodeCluster(gate)
+    with node_cluster(tmp_path_factory.mktemp("gate") / "open") as nodes:
         yield nodes
-        nodes.stop()
 
 
 @pytest.fixture
@@ -69,18 +61,6 @@ def whole(fault_table, live_rungs, cluster):
         assert cluster.reserved() == []
 
     return check
-
-
-@pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """Gives what was printed so far, with its lines joined."""
-    words: list[str] = []
-
-    def text() -> str:
-        words.extend(capsys.readouterr().out.split())
-        return " ".join(words)
-
-    return text
 
 
 def logs(home: Path, trial: str) -> list[Path]:

@@ -243,6 +243,22 @@ def test_a_job_that_gets_on_between_deaths_is_not_given_up():
     assert play(scene) == ("a", 2 * MAX_DEATHS - 1)
 
 
+def test_that_a_job_waits_is_told_and_is_no_progress():
+    async def scene(pool):
+        await pool.submit(job("a"))
+        for number in range(1, MAX_DEATHS + 1):
+            await take(pool, "s0", number)
+            await pool.waits("a", number, "waits for another process to leave runs/a")
+            await pool.waits("a", number - 1, "waits no longer")
+        await take(pool, "s0", MAX_DEATHS + 1, wait_s=0.01)
+        return await pool.follow("a", 0, WAIT)
+
+    updates, outcome, _ = play(scene)
+    words = [update.words for update in updates if update.stage == "waits"]
+    assert words == ["waits for another process to leave runs/a"] * MAX_DEATHS
+    assert outcome.state == "failed"
+
+
 def test_closing_ends_every_wait():
     async def scene(pool):
         await pool.submit(job("a", rungs=(1,)))

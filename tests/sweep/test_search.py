@@ -75,6 +75,14 @@ def test_short_trials_are_made_ready_one_ahead(tune):
     assert [tune.ask() for _ in range(4)] == ["published", "t001", "t002", None]
 
 
+def test_what_a_trial_waits_for_is_shown(spec, simulate):
+    shown = []
+    tune = Tune(simulate(spec(trials=2), teacher=None), note=shown.append)
+    tune.ask()
+    tune.news("undistilled", STARTED, Update("waits", words="waits for b.t1 to leave runs/a"))
+    assert shown == ["undistilled waits for b.t1 to leave runs/a."]
+
+
 def test_news_is_written_once_even_if_it_is_told_again(tune):
     tune.ask()
     tune.news("undistilled", STARTED, epoch(1))
