@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsweep.config import weights
+from kdsweep.engine.parts import check_fits
 from kdsweep.engine.place import Place
 from kdsweep.engine.profile import static_profile
-from kdsweep.engine.run import check_fits
 from kdsweep.errors import DataError
 from kdsweep.spec.check import CheckReport, check, kinds, refusals
 from kdsweep.spec.sweep import SweepSpec

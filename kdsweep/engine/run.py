@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from kdsweep.engine import checkpoint, files, load
 from kdsweep.engine.claim import claimed
 from kdsweep.engine.clock import STEP_STAGES
 from kdsweep.engine.knowledge import Knowledge, open_store
-from kdsweep.engine.load import build_model
+from kdsweep.engine.parts import Parts, build_parts
 from kdsweep.engine.place import Place, resolve_device
 from kdsweep.engine.profile import (
     data_identity,
@@ -27,15 +27,12 @@ from kdsweep.engine.profile import (
 )
 from kdsweep.engine.ranks import Ranks
 from kdsweep.engine.report import Progress, Report
-from kdsweep.engine.seed import reproducible, seed_torch
+from kdsweep.engine.seed import reproducible
 from kdsweep.engine.teacher import load_teacher, teacher_dir, teacher_weights, weights_digest
 from kdsweep.engine.train import Job, Trained, train_loop
-from kdsweep.errors import CheckpointError, DataError, SpecError, TapError
-from kdsweep.methods.base import Method, method_class
-from kdsweep.models.base import Model
+from kdsweep.errors import CheckpointError
 from kdsweep.spec.inputs import inputs_of
 from kdsweep.spec.run import RunSpec, task_of
-from kdsweep.tasks.base import Task
 
 __all__ = ["Progress", "Report", "RunResult", "execute"]
 
@@ -102,7 +99,7 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
         finished = ranks.from_first(lambda: _finished(spec, place))
         if finished is not None:
             return replace(finished, run_dir=place.run_dir)
-        parts = _build(spec, place.home)
+        parts = build_parts(spec, place.home)
         with files.locked(place.home / "data.lock"):
             parts.task.prepare()
         if parts.teacher is not None and not _teacher_is_there(spec, place, report):
@@ -126,94 +123,6 @@ def execute(spec: RunSpec, place: Place, report: Report) -> RunResult:
     return RunResult("finished", trained.epoch, metrics, place.run_dir)
 
 
-def check_fits(runs: Iterable[tuple[str, RunSpec]], home: Path, *, data_ready: bool = True) -> None:
-    """Checks of several runs what does not fit together in them, without training.
-
-    Args:
-        runs: The runs, with a label each.
-        home: Folder of everything that kdsweep writes.
-        data_ready: Whether their data is prepared; what takes data to know is left out otherwise.
-
-    Raises:
-        SpecError: Some are contradictory: the method cannot pair the networks, weights to start
-            from are missing or of another shape, a batch is larger than the data. Lists all.
-        DataError: The data is damaged.
-    """
-    faults: dict[str, str] = {}
-    for label, spec in runs:
-        try:
-            check_fit(spec, home, data_ready=data_ready)
-        except (TapError, SpecError, CheckpointError) as error:
-            faults.setdefault(str(error), label)
-        except DataError:
-            if data_ready:
-                raise
-    if faults:
-        raise SpecError("\n".join(f"{label}: {text}" for text, label in faults.items()))
-
-
-def check_fit(spec: RunSpec, home: Path, *, data_ready: bool = True) -> None:
-    """Checks that data, method, student and teacher of a run fit each other, without training.
-
-    Args:
-        spec: The run.
-        home: Folder of everything that kdsweep writes.
-        data_ready: Whether its data is prepared; its batches are not looked at otherwise.
-
-    Raises:
-        TapError: The method cannot pair student and teacher.
-        SpecError: The run contradicts itself, or its batch is larger than the data.
-        CheckpointError: Weights to start from are missing or of another shape.
-        DataError: The classes cannot be counted, because the data is missing or damaged.
-    """
-    task = _build(spec, home).task
-    if data_ready:
-        task.global_batches(seed=spec.seed, epoch=0, batch_size=spec.train.batch_size)
-
-
-@dataclass
-class _Parts:
-    task: Task
-    student: Model
-    teacher: Model | None
-    method: Method | None
-    digest: str = ""
-    """Of the teacher's weights; empty where none is used."""
-
-
-def _build(spec: RunSpec, home: Path) -> _Parts:
-    """Builds everything that needs no data, and so finds what does not fit together."""
-    task = task_of(spec.task)(spec.data, spec.loss, home=home)
-    model_input = task.model_input()
-    seed_torch(spec.seed, "student")
-    student = build_model(spec.student.model, spec.student.config, model_input)
-    student.load_pretrained()
-    distilled = spec.method is not None and any(weights(spec.method.config).values())
-    if not distilled and not any(weights(spec.loss).values()):
-        terms = [f"loss.{name}" for name in weights(spec.loss)]
-        if spec.method is not None:
-            terms += [f"method.{name}" for name in weights(spec.method.config)]
-        raise SpecError(
-            f"nothing to learn: no term has a weight above 0. Give one of {', '.join(terms)}"
-        )
-    sliced = spec.train.init == "sliced_teacher"
-    if spec.teacher is None or not (distilled or sliced):
-        return _Parts(task, student, None, None)
-    if sliced and not hasattr(discover.load("models", spec.student.model), "slice_from"):
-        raise SpecError(
-            f"train.init is sliced_teacher, but model {spec.student.model!r} has no function "
-            "slice_from(student, teacher). Use train.init: random."
-        )
-    seed_torch(spec.seed, "teacher")
-    teacher = build_model(spec.teacher.model, spec.teacher.config, model_input)
-    method = None
-    if spec.method is not None and distilled:
-        make = method_class(discover.load("methods", spec.method.name))
-        seed_torch(spec.seed, "method")
-        method = make(spec.method.config, student=student.taps(), teacher=teacher.taps())
-    return _Parts(task, student, teacher, method)
-
-
 def _teacher_is_there(spec: RunSpec, place: Place, report: Report) -> bool:
     """Trains the teacher if that is wanted and not done; False if a report stopped it."""
     assert spec.teacher is not None
@@ -231,7 +140,7 @@ def _teacher_is_there(spec: RunSpec, place: Place, report: Report) -> bool:
     return result.state == "finished"
 
 
-def _job(spec: RunSpec, place: Place, parts: _Parts, ranks: Ranks, desk: Path | None) -> Job:
+def _job(spec: RunSpec, place: Place, parts: Parts, ranks: Ranks, desk: Path | None) -> Job:
     task, teacher, method = parts.task, parts.teacher, parts.method
     fingerprint, digest, knowledge = task.fingerprint(), "", None
     method_weights = {}
@@ -335,7 +244,7 @@ def _cost(trained: Trained, ranks: Ranks) -> dict[str, float]:
 def _finish(
     spec: RunSpec,
     place: Place,
-    parts: _Parts,
+    parts: Parts,
     trained: Trained,
     device: torch.device,
     cost: dict[str, float],

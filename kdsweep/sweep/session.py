@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.engine import files
-from kdsweep.engine.run import check_fits
+from kdsweep.engine.parts import check_fits
 from kdsweep.engine.teacher import teacher_dir
 from kdsweep.errors import SweepError
 from kdsweep.spec.check import kinds

@@ -36,6 +36,7 @@ def test_auto_where_no_ray_runs_is_explained(monkeypatch):
 def test_what_is_sent_to_a_cluster_holds_no_secret():
     assert connection.ENVIRONMENT.keys() == {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S",
         "RAY_CHDIR_TO_TRIAL_DIR",
         "RAY_TRAIN_METRICS_ENABLED",
         "RAY_USAGE_STATS_ENABLED",

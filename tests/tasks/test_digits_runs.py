@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kdsweep.engine.load import load_student
+from kdsweep.engine.parts import check_fit
 from kdsweep.engine.place import Place
-from kdsweep.engine.run import check_fit, execute
+from kdsweep.engine.run import execute
 from kdsweep.errors import SpecError, TapError
 from kdsweep.spec.run import RunSpec
 
