@@ -146,7 +146,9 @@ def _job(spec: RunSpec, place: Place, parts: Parts, ranks: Ranks, desk: Path | N
     method_weights = {}
     if teacher is not None:
         path = teacher_weights(spec, place.home)
-        digest = parts.digest = load_teacher(teacher, path, fingerprint=fingerprint)
+        data = task.teacher_data(spec.data)
+        seen = task if data == spec.data else type(task)(data, spec.loss, home=place.home)
+        digest = parts.digest = load_teacher(teacher, path, fingerprint=seen.fingerprint())
         if spec.train.init == "sliced_teacher":
             discover.load("models", spec.student.model).slice_from(parts.student, teacher)
     if teacher is not None and method is not None and spec.method is not None:

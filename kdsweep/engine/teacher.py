@@ -35,7 +35,8 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
     Args:
         model: The teacher's network.
         weights: Its safetensors file.
-        fingerprint: Of the data; a teacher that kdsweep trained must have seen the same.
+        fingerprint: Of the data that the run's teacher learns from (`Task.teacher_data`); one that
+            kdsweep trained must have seen the same.
 
     Returns:
         Digest of the weight file.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.native_roots import write_kitti
 from safetensors.torch import load_file
 
 from kdsweep.engine import load_student
@@ -157,6 +158,16 @@ def test_a_teacher_of_another_width_is_named(run: Any) -> None:
     assert "run.teacher: " in told and "in the file" in told and "in the model" in told
     assert "does not fit model 'cylinder3d' of width 0.125" in told
     assert "student.json says: cylinder3d of width 0.0625. Set run.teacher.model and its" in told
+
+
+def test_a_teacher_trained_without_the_unlabelled_scans_of_a_root_fits_its_students(
+    run: Any, tmp_path: Path
+) -> None:
+    root = write_kitti(tmp_path / "kitti", {"00": 2, "01": 2, "08": 1})
+    given = {"data__root": str(root), "data__train_sequences": ["00"]}
+    wanted = {"data__unlabelled_sequences": ["01"], "train__epochs": 1}
+    result, _ = run("semi", spec(data__synth=None, **given, **wanted))
+    assert (result.state, result.epoch) == ("finished", 1)
 
 
 def test_a_missing_data_root_is_named(run: Any) -> None:
