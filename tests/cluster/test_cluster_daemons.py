@@ -142,12 +142,15 @@ def test_a_daemon_that_is_just_becoming_its_program_is_not_taken_for_ended(node)
     """While a process calls exec, the kernel shows no environment of it."""
     folder = node / "home" / ".kdsweep" / "clusters" / "one" / os.uname().nodename
     folder.mkdir(parents=True)
-    becomes = "read; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
-    bare = subprocess.Popen(["env", "-i", "bash", "-c", becomes], stdin=subprocess.PIPE)
+    waits = node / "waits"
+    os.mkfifo(waits)
+    becomes = f"read < {waits}; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
+    bare = subprocess.Popen(["env", "-i", "bash", "-c", becomes])
     (folder / "ray.pid").write_text(str(bare.pid))
-    asked = subprocess.Popen(["bash", "-c", daemons.alive("one", "ray")])
-    bare.stdin.close()  # ends its `read`
-    assert asked.wait(timeout=60) == 0
+    pause = node / "tools" / "sleep"  # who asks pauses before asking again, and that lets it go on
+    pause.write_text(f"#!/bin/bash\n[ -p {waits} ] && echo > {waits} && rm {waits}\n")
+    pause.chmod(0o755)
+    assert bash(daemons.alive("one", "ray")).returncode == 0
     bare.kill()
     bare.wait()
 
