@@ -218,12 +218,15 @@ def alive(cluster: str, what: What) -> str:
 def _find(cluster: str, what: What) -> str:
     """Sets d (folder of this node), p (pid file) and k (pid; empty where it does not run)."""
     tag = shlex.quote(f"KDSWEEP_DAEMON={_tag(cluster, what)}")
-    # Of this node, because home folders are often shared by all nodes of a cluster.
+    # Of this node, because home folders are often shared by all nodes of a cluster. A process that
+    # is just becoming another program (exec) has no environment for a moment: it is asked again.
     return (
-        f'd={folder(cluster)}/"$(uname -n)"; p="$d/{what}.pid"; k=$(cat "$p" 2>/dev/null); '
-        f"[ -n \"$k\" ] && {{ tr '\\0' '\\n' 2>/dev/null < /proc/\"$k\"/environ "
-        f'|| ps eww -o command= -p "$k" 2>/dev/null | tr " " "\\n"; }} '
-        f"| grep -qxF -- {tag} || k="
+        f'd={folder(cluster)}/"$(uname -n)"; p="$d/{what}.pid"; k=$(cat "$p" 2>/dev/null); e=; '
+        f'for i in $(seq 20); do kill -0 "$k" 2>/dev/null || break; '
+        f"e=$({{ tr '\\0' '\\n' < /proc/\"$k\"/environ "
+        f'|| ps eww -o command= -p "$k" | tr " " "\\n"; }} 2>/dev/null); '
+        f'[ -n "$e" ] && break; sleep 0.1; done; '
+        f"printf '%s\\n' \"$e\" | grep -qxF -- {tag} || k="
     )
 
 

@@ -138,6 +138,23 @@ def test_a_daemon_starts_stays_and_ends(node):
     assert bash(daemons.alive("one", "ray")).returncode != 0
 
 
+def test_a_daemon_that_is_just_becoming_its_program_is_not_taken_for_ended(node):
+    """While a process calls exec, the kernel shows no environment of it."""
+    folder = node / "home" / ".kdsweep" / "clusters" / "one" / os.uname().nodename
+    folder.mkdir(parents=True)
+    waits = node / "waits"
+    os.mkfifo(waits)
+    becomes = f"read < {waits}; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
+    bare = subprocess.Popen(["env", "-i", "bash", "-c", becomes])
+    (folder / "ray.pid").write_text(str(bare.pid))
+    pause = node / "tools" / "sleep"  # who asks pauses before asking again, and that lets it go on
+    pause.write_text(f"#!/bin/bash\n[ -p {waits} ] && echo > {waits} && rm {waits}\n")
+    pause.chmod(0o755)
+    assert bash(daemons.alive("one", "ray")).returncode == 0
+    bare.kill()
+    bare.wait()
+
+
 def test_a_second_start_replaces_the_first_and_a_second_stop_is_harmless(node):
     start = daemons.start(daemons.parse(LINE), "one")
     bash(start)
