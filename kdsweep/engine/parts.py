@@ -8,6 +8,7 @@ from kdsweep import discover
 from kdsweep.config import weights
 from kdsweep.engine.load import build_model
 from kdsweep.engine.seed import seed_torch
+from kdsweep.engine.teacher import restore_teacher, teacher_weights
 from kdsweep.errors import CheckpointError, DataError, SpecError, TapError
 from kdsweep.methods.base import Method, method_class
 from kdsweep.models.base import Model
@@ -106,14 +107,19 @@ def check_fit(spec: RunSpec, home: Path, *, data_ready: bool = True) -> None:
     Args:
         spec: The run.
         home: Folder of everything that kdsweep writes.
-        data_ready: Whether its data is prepared; its batches are not looked at otherwise.
+        data_ready: Whether its data is prepared; neither its batches nor a teacher's file are
+            looked at otherwise.
 
     Raises:
         TapError: The method cannot pair student and teacher.
         SpecError: The run contradicts itself, or its batch is larger than the data.
-        CheckpointError: Weights to start from are missing or of another shape.
+        CheckpointError: Weights to start from, or those of the teacher, are missing or of another
+            shape.
         DataError: The classes cannot be counted, because the data is missing or damaged.
     """
-    task = build_parts(spec, home).task
-    if data_ready:
-        task.global_batches(seed=spec.seed, epoch=0, batch_size=spec.train.batch_size)
+    parts = build_parts(spec, home)
+    if not data_ready:
+        return
+    if parts.teacher is not None and spec.teacher is not None and spec.teacher.checkpoint:
+        restore_teacher(parts.teacher, teacher_weights(spec, home))
+    parts.task.global_batches(seed=spec.seed, epoch=0, batch_size=spec.train.batch_size)

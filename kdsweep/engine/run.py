@@ -127,9 +127,6 @@ def _teacher_is_there(spec: RunSpec, place: Place, report: Report) -> bool:
     """Trains the teacher if that is wanted and not done; False if a report stopped it."""
     assert spec.teacher is not None
     if spec.teacher.checkpoint is not None:
-        path = teacher_weights(spec, place.home)
-        if not path.is_file():
-            raise CheckpointError(f"teacher.checkpoint: there is no file {path}")
         return True
 
     def as_teacher(progress: Progress) -> bool:

@@ -44,14 +44,7 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
     Raises:
         CheckpointError: The file is damaged, of another width, or was trained on other data.
     """
-    tensors = checkpoint.load_tensors(weights)
-    try:
-        checkpoint.restore(model, tensors, source=weights)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"run.teacher: {error} Set run.teacher.model and its fields to those of the file, or "
-            "name another file in run.teacher.checkpoint."
-        ) from None
+    restore_teacher(model, weights)
     record = weights.parent / "metrics.json"
     if weights.parent.parent.name == "teachers" and record.is_file():
         trained_on = json.loads(record.read_text())["data"]
@@ -62,6 +55,24 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
                 "that folder to train the teacher again."
             )
     return weights_digest(weights)
+
+
+def restore_teacher(model: Model, weights: Path) -> None:
+    """Fills the built network.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or of another width.
+    """
+    if not weights.is_file():
+        raise CheckpointError(f"run.teacher.checkpoint: there is no file {weights}")
+    tensors = checkpoint.load_tensors(weights)
+    try:
+        checkpoint.restore(model, tensors, source=weights)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"run.teacher: {error} Set run.teacher.model and its fields to those of the file, or "
+            "name another file in run.teacher.checkpoint."
+        ) from None
 
 
 def weights_digest(weights: Path) -> str:

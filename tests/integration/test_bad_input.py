@@ -155,3 +155,17 @@ def test_what_does_not_fit_together_is_refused_before_any_trial(kdsweep, tmp_pat
     assert "method.tap = layer4: method 'fitnet' needs tap 'layer4'" in told and "layer3" in told
     assert "train.batch_size = 2000: train.batch_size 2000 is larger than the 901" in told
     assert "Tracking has not got" not in told
+
+
+@pytest.mark.slow
+def test_check_opens_the_teachers_file(kdsweep, tmp_path):
+    path = tmp_path / "given.yaml"
+    path.write_text(
+        UNFIT.replace("train: {epochs: 1, batch_size: 64}}", "checkpoint: t.safetensors}", 1)
+    )
+    told = kdsweep("check", str(path), "space={method.hint: {uniform: [0, 1]}}")
+    assert "run.teacher.checkpoint: there is no file t.safetensors" in told
+    save_file({"wrong": torch.zeros(1)}, tmp_path / "t.safetensors")
+    given = f"run.teacher.checkpoint={tmp_path / 't.safetensors'}"
+    told = kdsweep("check", str(path), "space={method.hint: {uniform: [0, 1]}}", given)
+    assert "t.safetensors" in told and "name another file in run.teacher.checkpoint" in told
