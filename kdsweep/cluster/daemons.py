@@ -173,11 +173,14 @@ def start(daemon: Daemon, cluster: str, extra: Mapping[str, str] = MappingProxyT
         exports += [f"{name}={value}" for name, value in {**_RAY, **extra}.items()]
         exports.append(f"RAY_AUTH_TOKEN_PATH={folder(cluster)}/token")
     export = f"export {' '.join(exports)} && " if exports else ""
-    own = f" --temp-dir={_temp_dir(cluster)}" if _chooses_temp_dir(daemon) else ""
+    is_head, given = daemon.option("--head") is not None, daemon.option("--temp-dir") is not None
+    own = f" --temp-dir={_parent(cluster)}/ray" if is_head and not given else ""
+    # Workers take the path from their head, and make the same folder on their node.
+    safe = _make_parent(cluster) if daemon.what == "ray" and not given else ""
     inner = f'echo $$ > "$0"; {daemon.before}{export}exec {daemon.command}{own}{block}'
     return (
         f"{stop(cluster, daemon.what)}; "
-        f'(umask 077; mkdir -p "$d"; : > "$p"); '
+        f'(umask 077; mkdir -p "$d"; : > "$p"); {safe}'
         f'KDSWEEP_DAEMON={tag} setsid bash -c {shlex.quote(inner)} "$p" '
         f'> "$d/{daemon.what}.log" 2>&1 < /dev/null & '
         f'for i in $(seq 100); do [ -s "$p" ] && break; sleep 0.1; done'
@@ -230,20 +233,23 @@ def _find(cluster: str, what: What) -> str:
     )
 
 
-def _chooses_temp_dir(daemon: Daemon) -> bool:
-    """Whether a head leaves its temporary folder to Ray; workers follow their head."""
-    is_head = daemon.what == "ray" and daemon.option("--head") is not None
-    return is_head and daemon.option("--temp-dir") is None
+def _parent(cluster: str) -> str:
+    """Where Ray's temporary folder lies, which no other Ray uses and no other user may change.
 
-
-def _temp_dir(cluster: str) -> str:
-    """A folder that no other Ray uses: a job joins the cluster that was last noted in it.
-
-    In /tmp/ray, where all Rays of a machine leave their notes, that may be somebody else's.
-    Short, because the paths of sockets are.
+    A job joins the cluster that was last noted there; in /tmp/ray, where all Rays of a machine
+    leave their notes, that may be somebody else's. Short, because the paths of sockets are.
     """
     mark = hashlib.blake2b(cluster.encode(), digest_size=4).hexdigest()
     return f'/tmp/kdsweep-"$(id -u)"-{mark}'
+
+
+def _make_parent(cluster: str) -> str:
+    """Makes that folder, or ends where another user was there first. Ray opens its own to all."""
+    return (
+        f't={_parent(cluster)}; mkdir -p -m 700 "$t"; if [ -L "$t" ] || [ ! -O "$t" ]; '
+        f'then echo "$t is not this user\'s folder: remove it, or have it removed"; exit 1; fi; '
+        f'chmod 700 "$t"; '
+    )
 
 
 def _tag(cluster: str, what: What) -> str:

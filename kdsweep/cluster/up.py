@@ -41,7 +41,7 @@ def joined(cluster: Launcher) -> Iterator[Link | None]:
         if answer in ("no token", "wrong token") and (token := fetch_token(cluster, host)):
             write_token(cluster.name, token)
             link = Link(link.url, token, link.mlflow_url)
-            answer = ask(link)
+            answer = _answer(cluster, host, link)
         if answer == "down":
             yield None
         elif answer == "up":
@@ -146,8 +146,7 @@ def end(cluster: Launcher, say: Say) -> None:
     # The head first: its autoscaler would start workers again.
     _run(host, daemons.stop(cluster.name, "ray"))
     workers = cluster.config["provider"].get("worker_ips") or []
-    for address in workers:
-        _end_worker(cluster, host, address, say)
+    left = [address for address in workers if not _end_worker(cluster, host, address, say)]
     _run(host, daemons.stop(cluster.name, "mlflow"))
     if not cluster.is_here:
         # Ray's launcher notes in this file, on either side, which hosts it believes to be up.
@@ -157,10 +156,20 @@ def end(cluster: Launcher, say: Say) -> None:
         _run(host, f"rm -f {shlex.quote(notes)}")
         with suppress(FileNotFoundError):
             os.unlink(notes)
+    if left:
+        raise ResourceError(
+            f"all of cluster {cluster.name!r} has ended but what may run on {', '.join(left)}. Run "
+            f"`kdsweep down --cluster {shlex.quote(str(cluster.path))}` again when the head "
+            "reaches them."
+        )
 
 
-def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) -> None:
-    """By way of the head, which has reached the worker to start it; this machine may not."""
+def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) -> bool:
+    """By way of the head, which has reached the worker to start it; this machine may not.
+
+    Returns:
+        Whether nothing of the cluster runs there any more.
+    """
     auth = cluster.config["auth"]
     identity = "-i ~/ray_bootstrap_key.pem " if auth.get("ssh_private_key") else ""
     script = shlex.quote(f"bash -lc {shlex.quote(daemons.stop(cluster.name, 'ray'))}")
@@ -169,9 +178,11 @@ def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) ->
         "-oBatchMode=yes -oConnectTimeout=15 -oStrictHostKeyChecking=no "
         "-oUserKnownHostsFile=/dev/null -oLogLevel=ERROR"
     )
-    ran = head.run(f"ssh {identity}{options} {where} {script}")
+    # Where the head reaches no worker, its ssh fails as one that does not reach the head would.
+    ran = head.run(f"ssh {identity}{options} {where} {script} || exit 1")
     if ran.code != 0:
         say(f"Worker {address} could not be ended: {ran.output.strip()}")
+    return ran.code == 0
 
 
 def _start_here(config: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import string
 import subprocess
@@ -129,13 +128,28 @@ def test_a_daemon_starts_stays_and_ends(node):
     assert bash(daemons.alive("one", "ray")).returncode == 0
     wait_for(lambda: "--block" in (node / "notes").read_text())
     notes = (node / "notes").read_text().splitlines()
-    own = rf"--temp-dir=/tmp/kdsweep-{os.getuid()}-[0-9a-f]{{8}}"
-    assert re.fullmatch(rf"start --head --port=6379 {own} --block", notes[-1])
+    own = rf"--temp-dir=(/tmp/kdsweep-{os.getuid()}-[0-9a-f]{{8}})/ray"
+    started = re.fullmatch(rf"start --head --port=6379 {own} --block", notes[-1])
+    assert started
+    assert Path(started[1]).stat().st_mode & 0o777 == 0o700
     assert {"KDSWEEP_HOME=/shared", "RAY_AUTH_MODE=token"} <= set(notes)
     assert f"RAY_AUTH_TOKEN_PATH={node}/home/.kdsweep/clusters/one/token" in notes
     assert bash(daemons.stop("one", "ray")).returncode == 0
     assert not runs(pid)
     assert bash(daemons.alive("one", "ray")).returncode != 0
+
+
+def test_ray_does_not_start_in_a_folder_that_another_user_may_change(node):
+    name = f"another-{os.getpid()}"
+    parent = Path(bash(f"echo {daemons._parent(name)}").stdout.strip())
+    parent.symlink_to(node)
+    try:
+        done = bash(daemons.start(daemons.parse(LINE), name))
+    finally:
+        parent.unlink()
+    assert done.returncode == 1
+    assert done.stdout == f"{parent} is not this user's folder: remove it, or have it removed\n"
+    assert bash(daemons.alive(name, "ray")).returncode == daemons.ENDED
 
 
 def test_a_daemon_that_is_just_becoming_its_program_is_not_taken_for_ended(node):
