@@ -10,7 +10,7 @@ import typer
 
 from kdsweep.cli.app import HOME, Address, ClusterFile, Home, Name, command
 from kdsweep.cli.place import elsewhere
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, SweepError
 from kdsweep.home import home_folder
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ def stop(
         print(f"Stopping job {job.id}: trials keep their last epoch.", flush=True)
         jobs.stop(job.id)
         job = jobs.wait(job.id, timeout_s=90.0)
+    if not job.ended:
+        raise SweepError(
+            f"job {job.id} has been asked to stop, but is {job.words} after 90 s: it may be in the "
+            f"middle of a long epoch. Look again: kdsweep status {name} {flag}"
+        )
     print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {name} {flag}")
 
 
