@@ -1,7 +1,7 @@
 """Semantic segmentation of LiDAR scans on a cylindrical grid: SemanticKITTI, nuScenes-lidarseg.
 
 Source: Zhu et al., "Cylindrical and Asymmetrical 3D Convolution Networks for LiDAR Segmentation",
-CVPR 2021 (input, losses); semantic-kitti-api and nuscenes-devkit (official metrics).
+CVPR 2021 (input, losses); the official metrics are in `_lidar_seg_metric`.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from kdsweep.config import Config, Weight
-from kdsweep.data.labels import NUSCENES, SEMANTICKITTI, ClassWeighting, LabelSet
+from kdsweep.data.labels import ClassWeighting
 from kdsweep.data.lidar_seg import LidarSegSample, LidarSegScans, View, collate
 from kdsweep.data.mixing import mixed_batches
 from kdsweep.data.nuscenes import NuScenes
@@ -29,25 +29,16 @@ from kdsweep.data.scans import Scan, ScanReader
 from kdsweep.data.semantickitti import SemanticKitti
 from kdsweep.data.synthetic import SynthConfig, config_digest
 from kdsweep.data.transforms import Augment, generator_for
-from kdsweep.errors import DataError, TapError, did_you_mean
+from kdsweep.errors import DataError
 from kdsweep.geometry.cylindrical import PI, CylinderGrid, Triple
 from kdsweep.losses.segmentation import lovasz_softmax, weighted_cross_entropy
-from kdsweep.metrics.miou import (
-    accuracy,
-    benchmark_iou,
-    confusion_matrix,
-    cropped_iou,
-)
+from kdsweep.tasks._lidar_seg_metric import LABELS, Format, LidarSegEvaluator, tap_of
 from kdsweep.tasks.base import Direction, Task
 from kdsweep.types import LidarSegBatch, ModelInput, Taps, Terms
 
-Format: TypeAlias = Literal["semantickitti", "nuscenes"]
 Split: TypeAlias = Literal["train", "val"]
 Cells: TypeAlias = Annotated[int, Field(ge=2, le=4096)]
 
-_LABELS: Mapping[Format, LabelSet] = MappingProxyType(
-    {"semantickitti": SEMANTICKITTI, "nuscenes": NUSCENES}
-)
 _BOUNDS: Mapping[Format, tuple[Triple, Triple]] = MappingProxyType(
     {
         "semantickitti": ((0.0, -PI, -4.0), (50.0, PI, 2.0)),
@@ -129,64 +120,6 @@ class LidarSegLoss(Config):
     ``none``, ``cbrt`` = (largest count / count)^(1/3), ``inv_content`` = 1 / (share + 0.001)."""
 
 
-class LidarSegEvaluator:
-    """Official mIoU of the points of a split, and the training script's under another name.
-
-    Official figures never predict class 0: its logit is masked (nuScenes refuses it, SemanticKITTI
-    counts it as a miss). `miou_cropped` takes the plain argmax, as Cylinder3D's training script.
-    """
-
-    def __init__(self, data_format: Format) -> None:
-        self._format: Format = data_format
-        self._labels = _LABELS[data_format]
-        size = self._labels.num_classes
-        self._counts: Int64[Tensor, "2 classes classes"] = torch.zeros(
-            2, size, size, dtype=torch.int64
-        )
-
-    def update(self, taps: Taps, batch: LidarSegBatch) -> None:
-        """Adds the points of a batch, judged by the tap ``point_logits``."""
-        logits = _tap(taps, "point_logits")
-        size = self._labels.num_classes
-        for row, predictions in enumerate((logits[:, 1:].argmax(1) + 1, logits.argmax(1))):
-            counts = confusion_matrix(batch.point_labels, predictions, num_classes=size)
-            self._counts[row] += counts.cpu()
-
-    def state(self) -> Int64[Tensor, "2 classes classes"]:
-        """Confusion matrices (ground truth x prediction) with class 0 masked, and plain."""
-        return self._counts.clone()
-
-    def merge(self, states: Sequence[Int64[Tensor, "2 classes classes"]]) -> None:
-        """Replaces the counts by the sum of several workers' counts."""
-        self._counts = torch.stack([state.cpu() for state in states]).sum(dim=0)
-
-    def compute(self) -> dict[str, float]:
-        """``miou`` (official), ``miou_cropped``, ``accuracy`` and ``iou/<class>``, all 0..1.
-
-        A class that never occurs has IoU 0 in SemanticKITTI; in nuScenes it has none and its key is
-        absent.
-
-        Raises:
-            DataError: No point that was seen has a label.
-        """
-        official, plain = self._counts
-        if int(official[1:].sum()) == 0:
-            raise DataError(
-                "the validation scans hold no labelled point, so there is no mIoU. Validate on "
-                "more scans (data.val_scans) or on others (data.val_sequences)."
-            )
-        iou = benchmark_iou(official) if self._format == "semantickitti" else cropped_iou(official)
-        metrics = {
-            "miou": iou.mean,
-            "miou_cropped": cropped_iou(plain).mean,
-            "accuracy": accuracy(official),
-        }
-        for name, value in zip(self._labels.classes[1:], iou.per_class.tolist(), strict=True):
-            if value == value:  # NaN marks a class that does not count
-                metrics[f"iou/{name}"] = value
-        return metrics
-
-
 class LidarSeg(Task):
     """Segmentation of LiDAR scans into the classes of SemanticKITTI or nuScenes-lidarseg."""
 
@@ -195,7 +128,7 @@ class LidarSeg(Task):
     metrics: ClassVar[Mapping[str, Direction]] = MappingProxyType(
         dict.fromkeys(
             ["miou", "miou_cropped", "accuracy"]
-            + [f"iou/{name}" for labels in _LABELS.values() for name in labels.classes[1:]],
+            + [f"iou/{name}" for labels in LABELS.values() for name in labels.classes[1:]],
             "max",
         )
     )
@@ -206,7 +139,7 @@ class LidarSeg(Task):
     def __init__(self, data: LidarSegData, loss: LidarSegLoss, *, home: Path) -> None:
         super().__init__(data, loss, home=home)
         lower, upper = data.bounds or _BOUNDS[data.format]
-        self.label_set = _LABELS[data.format]
+        self.label_set = LABELS[data.format]
         self.grid = CylinderGrid(data.grid, lower, upper)
         self._kept: dict[Split, tuple[Scan, ...]] = {}
         self._weights: dict[torch.device, Float[Tensor, " classes"]] = {}
@@ -214,7 +147,7 @@ class LidarSeg(Task):
     @classmethod
     def metrics_of(cls, data: LidarSegData) -> Mapping[str, Direction]:
         """All but the classes of the other data set."""
-        own = {f"iou/{name}" for name in _LABELS[data.format].classes[1:]}
+        own = {f"iou/{name}" for name in LABELS[data.format].classes[1:]}
         return {
             name: way
             for name, way in cls.metrics.items()
@@ -283,7 +216,7 @@ class LidarSeg(Task):
             terms["voxel_ce"] = self._cross_entropy(taps, "voxel_logits", batch.voxel_labels)
         if self.loss.voxel_lovasz > 0:
             terms["voxel_lovasz"] = lovasz_softmax(
-                _tap(taps, "voxel_logits"), batch.voxel_labels, ignore=0, classes="present"
+                tap_of(taps, "voxel_logits"), batch.voxel_labels, ignore=0, classes="present"
             )
         if self.loss.point_ce > 0:
             terms["point_ce"] = self._cross_entropy(taps, "point_logits", batch.point_labels)
@@ -293,7 +226,7 @@ class LidarSeg(Task):
         return LidarSegEvaluator(self.data.format)
 
     def _cross_entropy(self, taps: Taps, tap: str, labels: Tensor) -> Tensor:
-        logits = _tap(taps, tap)
+        logits = tap_of(taps, tap)
         weights = self.label_set.class_weights(self.loss.class_weights)
         if weights is not None and logits.device not in self._weights:
             self._weights[logits.device] = torch.tensor(weights, device=logits.device)
@@ -367,14 +300,6 @@ class LidarSeg(Task):
         if limit == 0 or limit >= len(scans):
             return scans
         return tuple(scans[number * len(scans) // limit] for number in range(limit))
-
-
-def _tap(taps: Taps, name: str) -> Tensor:
-    if name not in taps:
-        raise TapError(
-            f"task 'lidar_seg' needs tap {name!r} of the model. {did_you_mean(name, taps)}"
-        )
-    return taps[name]
 
 
 def _digest(value: object) -> str:
