@@ -9,6 +9,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from kdsweep.engine.seed import derive_seed
 
+_SILENT_S = 900.0
+"""So long may a reading process take over one batch."""
+
 
 def epoch_order(
     num_samples: int,
@@ -63,5 +66,8 @@ def batches(
         num_workers=num_workers,
         # Its own generator: else the loader would draw from the one that the engine seeds.
         generator=torch.Generator().manual_seed(0),
+        # The worker goes on answering whoever looks after it while it waits for a process that
+        # does not: the trial would hang for ever.
+        timeout=_SILENT_S if num_workers else 0.0,
     )
     return iter(loader)
