@@ -16,7 +16,7 @@ from kdsweep.tracking import SweepInfo, TrackingUnavailable, TrialInfo, connect
 from kdsweep.tracking._layout import name_with_state, run_name
 from kdsweep.tracking._store import Store, redact, redact_words
 from kdsweep.tracking.mlflow import MlflowTracker
-from kdsweep.tracking.server import server_command
+from kdsweep.tracking.server import server_environment
 
 SPEC = {
     "objectives": {"miou": "max", "macs": "min"},
@@ -279,6 +279,5 @@ def test_a_home_of_any_name_holds_its_own_database_and_no_file_lies_beside_it(tm
     assert (tmp_path / name / "mlflow.db").stat().st_size > 0
     beside = [path for path in tmp_path.iterdir() if path.name != name]
     assert not [file for path in beside for file in path.rglob("*")]  # MLflow makes empty folders
-    words = server_command(None, tmp_path / name)
-    uri = words[words.index("--backend-store-uri") + 1]
+    uri = server_environment(None, tmp_path / name)["MLFLOW_BACKEND_STORE_URI"]
     assert Store(uri, tmp_path).database == tmp_path / name / "mlflow.db"
