@@ -16,9 +16,6 @@ from kdsweep.sweep.planner import Done, Planner, Wait
 
 T = TypeVar("T")
 
-_SHORT_S = 60.0
-"""Below this mean length of a trial the next one is made ready before a slot is free."""
-
 
 class SweepSearcher(Searcher):
     """Gives Tune its trials.
@@ -61,7 +58,6 @@ class SweepSearcher(Searcher):
         self._plans: dict[str, Plan] = {}
         self._run_dirs: dict[str, str] = {}
         self._taken_s: dict[str, float] = {}
-        self._leases: list[float] = []
         self.error: KdsweepError | None = None
         """What went wrong in the driver itself; it interrupts the sweep."""
 
@@ -115,16 +111,11 @@ class SweepSearcher(Searcher):
         """Trials that Tune holds now, by Tune's ids."""
         return self._plans
 
-    def _at_once(self) -> int:
-        """Trials that Tune holds at once: one more than slots while trials are short."""
-        if not self._leases or self._planner.waits_for_teacher:
-            return self._slots()
-        recent = self._leases[-10:]
-        return self._slots() + (sum(recent) / len(recent) < _SHORT_S)
-
     def _next(self) -> Plan | Wait | Done:
         self._health()
-        if self._interrupt.raised or len(self._planner.live) >= self._at_once():
+        # No trial is made ready before a slot is free: Tune would start a process for it, and throw
+        # that away when a trial ends and leaves it a process that is used to the work.
+        if self._interrupt.raised or len(self._planner.live) >= self._slots():
             return Wait()
         return self._planner.next()
 
@@ -171,7 +162,6 @@ class SweepSearcher(Searcher):
                 run_dir=self._run_dirs[plan.trial],
                 **({"trace": outcome.trace} if outcome.trace else {}),
             )
-            self._leases.append(entry.leased_s)
         elif error:
             reason = "the process that follows it in Ray Tune died again and again"
             self._planner.end(plan.trial, "failed", reason=reason)

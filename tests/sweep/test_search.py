@@ -69,10 +69,10 @@ def test_as_many_trials_are_handed_out_as_there_are_slots(tune):
     assert [tune.ask() for _ in range(2)] == ["t001", None]
 
 
-def test_short_trials_are_made_ready_one_ahead(tune):
+def test_no_trial_is_made_ready_before_a_slot_is_free(tune):
     tune.ask()
     tune.end("undistilled", STARTED, finished())
-    assert [tune.ask() for _ in range(4)] == ["published", "t001", "t002", None]
+    assert [tune.ask() for _ in range(3)] == ["published", "t001", None]
 
 
 def test_what_a_trial_waits_for_is_shown(spec, simulate):
