@@ -26,7 +26,7 @@ plain Tune                  9.0 s    0.163 s   28.8 s     100   100
 TorchTrainer               19.4 s   12.662 s   80.4 s       4     4
 TorchTrainer, 0.2 s        18.2 s    4.695 s   41.8 s       4     4
 
-The limit is the driver's one thread, in which Tune's loop runs: three of four samples of it (py-spy)
+The limit is the driver's one thread, where Tune's loop runs: three of four of its samples (py-spy)
 were work. Until that day kdsweep kept one trial more than slots in Tune's hands; for each of them
 Tune started a process that it threw away unused: 0.919 s per trial.
 """
