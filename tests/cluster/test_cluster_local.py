@@ -55,6 +55,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def run(self, *words: str, **variables: str) -> tuple[int, str]:
@@ -83,6 +84,11 @@ class Machine:
     def journal(self) -> list[dict]:
         path = self.home / "kdsweep_runs" / "sweeps" / "small" / "journal.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _hear_ctrl_c() -> None:
+    """As in a terminal: what a shell runs in the background ignores it, and its children do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _low_ports(count: int) -> list[int]:
