@@ -83,7 +83,7 @@ def test_a_sweep_ends_whole_on_the_hosts_that_are_left(hosts, shared, laptop, cl
 
 def test_a_host_that_was_cut_off_and_is_back_gets_trials(hosts, shared, laptop, cluster, figures):
     watch = Watch(shared, "back")
-    launch(laptop, DIGITS, "back", 12, cluster)
+    launch(laptop, DIGITS, "back", 36, cluster)
     trial, host = watch.wait_for("a trial in its middle", watch.in_the_middle)
     with cut_off(hosts[host]):
         watch.wait_for("the trial moves", lambda: len(watch.hosts_of(trial)) > 1)
@@ -91,7 +91,7 @@ def test_a_host_that_was_cut_off_and_is_back_gets_trials(hosts, shared, laptop, 
     watch.wait_for("a trial where the host is back", lambda: host in watch.hosts_since(back_s))
     joined_s = time.time() - back_s
     laptop.kdsweep("logs", "back", "-f", "--cluster", cluster)
-    assert check_whole(watch.home, "back", 12).duplicates == 0
+    assert check_whole(watch.home, "back", 36).duplicates == 0
     assert watch.repeated() in ({}, {trial: 1})
     figures.append(f"{watch.figures()}; the host had a trial {joined_s:.0f} s after it was back")
 

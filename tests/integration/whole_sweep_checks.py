@@ -27,7 +27,7 @@ from kdsweep.sweep.ledger import ENDED, Entry, Ledger, Record
 from kdsweep.sweep.lock import is_running
 from kdsweep.sweep.planner import Planner
 from kdsweep.sweep.proposals import SETTLED
-from kdsweep.sweep.schedulers import EarlyStop, RungScheduler
+from kdsweep.sweep.schedulers import EarlyStop, RungScheduler, sizes
 
 Rungs = dict[int, dict[str, float]]
 
@@ -137,7 +137,9 @@ def _check_decisions(spec: SweepSpec, record: Record, told: list[dict[str, Any]]
         return
     stops: dict[str, int] = {}
     scheduler = RungScheduler(
-        stop, lambda trial, epoch, on: None if on else stops.setdefault(trial, epoch)
+        stop,
+        lambda trial, epoch, on: None if on else stops.setdefault(trial, epoch),
+        lambda trial: sizes(spec, record.trials[trial].metrics),
     )
     trials = {entry.plan.trial: _Trial(entry.plan.trial) for entry in record.of_kind("search")}
     for trial in trials.values():
