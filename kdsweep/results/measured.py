@@ -78,7 +78,8 @@ class Candidate:
             return None
         values = list(seeds.values())
         sd = statistics.stdev(values) if len(values) > 1 else math.nan
-        return Value(statistics.fmean(values), sd, seeds, self.confirmed)
+        # Exact, unlike `fmean`: equal sizes stay equal, so that one of them dominates by accuracy.
+        return Value(statistics.mean(values), sd, seeds, self.confirmed)
 
     def mean(self, metric: str) -> float:
         """The metric's value, or NaN."""
