@@ -122,9 +122,7 @@ def _different_runs(
 
 def _is_weight(run: RunSpec, key: str) -> bool:
     section, _, field = key.partition(".")
-    configs = {"loss": run.loss, "method": run.method.config if run.method else None}
-    config = configs.get(section)
-    return config is not None and field in weights(config)
+    return section == "method" and run.method is not None and field in weights(run.method.config)
 
 
 def refusals(sweep: SweepSpec, metrics: Mapping[str, float]) -> list[str]:
