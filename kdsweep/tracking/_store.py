@@ -2,13 +2,12 @@
 
 import logging
 import os
-import re
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from kdsweep.errors import TrackingError
 from kdsweep.tracking.base import TrackingUnavailable
@@ -39,6 +38,12 @@ def configure() -> None:
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.client"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It raises what it also logs here, with two tracebacks, each time a full disk is asked again.
+    logging.getLogger("mlflow.store.db.utils").addFilter(_without_errors)
+
+
+def _without_errors(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def redact(uri: str) -> str:
@@ -51,11 +56,24 @@ def redact(uri: str) -> str:
 
 
 def database_uri(home: Path) -> str:
-    """The URI of the database in a home; signs that mean something in a URI are written out.
+    """The URI of the database in a home, as the installed SQLAlchemy reads it.
 
-    A home ``x%20y`` would have its database in ``x y`` otherwise.
+    SQLAlchemy 2.1 reads ``x%20y`` as ``x y``, 2.0 (all there is for Python 3.10) as it stands.
+
+    Raises:
+        TrackingError: The home has a name that no URI can say: with a ``?``, for SQLAlchemy 2.0.
     """
-    return f"sqlite:///{re.sub('[%?#]', lambda sign: quote(sign[0]), str(home / 'mlflow.db'))}"
+    from sqlalchemy import __version__
+    from sqlalchemy.engine import URL, make_url
+
+    path = str(home / "mlflow.db")
+    uri = URL.create("sqlite", database=path).render_as_string()
+    if make_url(uri).database != path:
+        raise TrackingError(
+            f"cannot address a database in {str(home)!r}: SQLAlchemy {__version__} takes what "
+            "follows a '?' for options. Choose another --home, or use Python 3.11 or newer"
+        )
+    return uri
 
 
 class Store:
@@ -72,7 +90,7 @@ class Store:
         configure()
         self.home = home
         self.uri = uri or database_uri(home)
-        self.name = redact(self.uri)
+        self.name = str(self.database or redact(self.uri))
         self._sure = False
         if self.database is not None:
             try:
@@ -98,10 +116,11 @@ class Store:
     @property
     def database(self) -> Path | None:
         """File of an SQLite store, else None."""
-        parts = urlsplit(self.uri)
-        if parts.scheme != "sqlite":
+        from sqlalchemy.engine import make_url
+
+        if urlsplit(self.uri).scheme != "sqlite":
             return None
-        return Path(unquote(parts.path[1:]))
+        return Path(make_url(self.uri).database or "")
 
     def artifacts_of(self, sweep: str) -> str | None:
         """Where a new sweep's files go: beside the database, or where the server says (None)."""
@@ -122,6 +141,7 @@ class Store:
 
         self._probe(what)
         try:
+            self._log_in()
             yield
         except MlflowException as error:
             self._sure = False
@@ -167,6 +187,15 @@ class Store:
                 f"could not {what}: the tracking server {self.name} does not answer "
                 f"({type(error).__name__}). Is it running, and can this machine reach it?"
             ) from error
+
+    def _log_in(self) -> None:
+        """Lets a database refuse the login at once: MLflow would ask for almost two minutes."""
+        if self._sure or not self.uri.startswith("postgresql"):
+            return
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        create_engine(self.uri, poolclass=NullPool).connect().close()
 
     def analyze(self) -> None:
         """Lets SQLite plan its queries anew: sorting runs by a metric is far faster afterwards."""

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 
 from kdsweep.errors import TrackingError
@@ -231,18 +232,40 @@ def test_the_default_store_lies_in_the_home_and_prints_nothing(tmp_path):
         "tracker.end_trial('s', 't000', 'finished')\n"
         "tracker.end_sweep('s', 'finished')\n"
     )
-    environment = {**os.environ, "KDSWEEP_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout + done.stderr == ""
+    assert printed_by(code, tmp_path) == ""
     assert (tmp_path / "home" / "mlflow.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def printed_by(code: str, folder: Path) -> str:
+    """Everything that a Python process prints whose default home is ``home`` in a folder."""
+    environment = {**os.environ, "KDSWEEP_HOME": str(folder / "home")}
+    program = [sys.executable, "-c", code]
+    done = subprocess.run(
+        program, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_database_that_cannot_grow_is_told_in_one_line(tmp_path):
+    """The system refuses every byte beyond the present end, as a full disk does."""
+    code = (
+        "import pathlib, resource\n"
+        "from kdsweep.tracking import connect, SweepInfo, TrialInfo, TrackingUnavailable\n"
+        "tracker = connect()\n"
+        "tracker.open_sweep(SweepInfo('s', {}))\n"
+        "size = pathlib.Path('home/mlflow.db').stat().st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    for number in range(1000):\n"
+        "        tracker.open_trial(TrialInfo('s', f't{number:03}', 'search'))\n"
+        "except TrackingUnavailable as error:\n"
+        "    print(error)\n"
+    )
+    printed = printed_by(code, tmp_path)
+    assert printed.count("\n") == 1, printed
+    assert printed.startswith("could not open trial 't0") and "mlflow.db" in printed
+    assert "disk" in printed
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503, 504])
@@ -273,8 +296,12 @@ def test_an_answer_that_people_or_time_mend_is_no_refusal(tmp_path, status):
         server.server_close()
 
 
-@pytest.mark.parametrize("name", ["x%20y", "q?z", "h#i", "it's é"])
+@pytest.mark.parametrize("name", ["x%20y", "q?z", "h#i", "it's é", "a+b&c=d", "[e]"])
 def test_a_home_of_any_name_holds_its_own_database_and_no_file_lies_beside_it(tmp_path, name):
+    if "?" in name and sqlalchemy.__version__ < "2.1":
+        with pytest.raises(TrackingError, match=r"q\?z.*Choose another --home"):
+            connect(None, tmp_path / name)
+        return
     connect(None, tmp_path / name).open_sweep(SweepInfo("s", SPEC, "", {}))
     assert (tmp_path / name / "mlflow.db").stat().st_size > 0
     beside = [path for path in tmp_path.iterdir() if path.name != name]

@@ -19,6 +19,17 @@ def test_a_database_that_is_away_is_told_within_seconds_and_without_its_password
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_wrong_password_is_told_before_mlflow_asks_again_and_again(tmp_path):
+    with postgres() as database:
+        wrong = database.uri.replace("kdsweep@", "kdsweep:guessed@")
+        with pytest.raises(TrackingUnavailable, match="password authentication failed") as caught:
+            connect(wrong, tmp_path)
+        refused = database.log.read_text().count("password authentication failed")
+    assert refused == 1
+    assert "guessed" not in str(caught.value)
+
+
 def test_a_driver_that_is_not_installed_is_told(tmp_path):
     with pytest.raises(TrackingError, match="pip install 'psycopg"):
         connect("postgresql+pg8000:///mlflow", tmp_path)
