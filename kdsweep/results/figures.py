@@ -124,7 +124,7 @@ def _points(
 def _hover(one: Candidate, metric: str) -> str:
     lines = [one.record.trial + (f" ({one.label})" if one.label else "")]
     lines.append(f"{wording.title(metric)} {wording.over_seeds(metric, one.value(metric))}")
-    lines.append(wording.compression(one.record.metrics))
+    lines.append(wording.compression(one))
     names = wording.short_names(one.record.params)
     lines += [f"{names[k]} = {wording.parameter(v)}" for k, v in one.record.params.items()]
     return "<br>".join(html.escape(line) for line in lines if line)

@@ -57,7 +57,7 @@ def note(sweep: Sweep) -> str:
         return f"No student has finished yet. {trials}"
     metric = sweep.metric
     value = wording.over_seeds(metric, best.value(metric))
-    smaller = wording.compression(best.metrics) or "size not measured"
+    smaller = wording.compression(best) or "size not measured"
     # MLflow folds all but the first lines away: the result comes first.
     lines = [f"**Best: {best.id}**, {wording.title(metric)} {value}, {smaller}. {trials}"]
     gain = wording.gain_of(sweep, best)

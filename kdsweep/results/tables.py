@@ -78,7 +78,7 @@ def trial_view(sweep: Sweep, trial: Trial) -> RenderableType:
         grid.add_row(
             Text(wording.title(metric)), Text(wording.over_seeds(metric, trial.value(metric)))
         )
-    if smaller := wording.compression(trial.metrics):
+    if smaller := wording.compression(trial):
         grid.add_row("Compression", Text(smaller))
     if trial.candidate is not None:
         gain = wording.gain_of(sweep, trial)

@@ -1,12 +1,12 @@
 """Numbers and results in words, the same in tables, reports and notes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from kdsweep.errors import SweepError
 from kdsweep.results.gain import Gain
-from kdsweep.results.measured import UNDISTILLED, Value
+from kdsweep.results.measured import UNDISTILLED, Candidate, Value
 from kdsweep.results.sweep import Sweep
 from kdsweep.results.trial import Trial
 
@@ -108,14 +108,15 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def compression(metrics: Mapping[str, float]) -> str:
-    """How much smaller a student is: ``4.0x fewer parameters, 3.9x fewer MACs``."""
-    words = [
-        f"{number(name, metrics[name])} {title(name)}"
-        for name in ("params_ratio", "macs_ratio", "latency_ratio")
-        if name in metrics
-    ]
-    return ", ".join(words)
+def compression(student: Trial | Candidate) -> str:
+    """How much smaller a student is: ``4.0x fewer parameters, 3.9x fewer MACs``.
+
+    The mean over its seeds: their latency differs.
+    """
+    found = {name: student.value(name) for name in ("params_ratio", "macs_ratio", "latency_ratio")}
+    return ", ".join(
+        f"{number(name, value.mean)} {title(name)}" for name, value in found.items() if value
+    )
 
 
 def state_counts(sweep: Sweep) -> dict[str, int]:

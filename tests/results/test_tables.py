@@ -8,7 +8,7 @@ from rich.console import Console
 
 from kdsweep.results import Sweep, tables, wording
 from kdsweep.results.listing import listing
-from kdsweep.tracking import SweepInfo
+from kdsweep.tracking import SweepInfo, TrialInfo
 
 
 def shown(renderable, width=160):
@@ -42,6 +42,19 @@ def test_a_sweep_shows_counts_best_gain_front_and_how_to_load(sweep):
         "0.5140 ± 0.0043",
     ):
         assert words in text, words
+
+
+def test_compression_is_the_mean_over_the_seeds_that_count(tracker):
+    tracker.open_sweep(SweepInfo("seeds", {**SPEC, "name": "seeds"}))
+    parts = {"t000": 1.6, "t000-s1": 1.1, "t000-s2": 1.3}
+    for seed, (trial, faster) in enumerate(parts.items()):
+        given = {"kind": "confirm", "parent": "t000"} if seed else {"kind": "search"}
+        tracker.open_trial(TrialInfo("seeds", trial, seed=seed, **given))
+        metrics = {"miou": 0.5, "macs": 1e9, "params_ratio": 4.0, "latency_ratio": faster}
+        tracker.end_trial("seeds", trial, "finished", metrics=metrics)
+    best = Sweep("seeds", tracker).best()
+    assert wording.compression(best) == "4.0x fewer parameters, 1.2x lower latency"
+    assert wording.compression(best) in shown(tables.trial_view(Sweep("seeds", tracker), best))
 
 
 def test_the_front_is_followed_by_teacher_and_baselines(sweep):
