@@ -1,8 +1,12 @@
 """One sweep of a name runs at a time, also where its home is storage that keeps no locks.
 
 The process that runs a sweep leaves a note in the storage and renews it. A note that was not
-renewed for a while belongs to a process that is gone. Two launches within the same second are not
-told apart: storage of this kind has no "write only if it is not there" that all kinds share.
+renewed for a while belongs to a process that is gone. How long ago that was, the storage says: it
+dates the note and a file that is written at the moment, so that the clocks of the machines do not
+matter. Clocks have to agree to within a minute only where storage dates no files, so that the time
+that is written in the note counts, and where the writing machine dates them (some FUSE mounts).
+Two launches within the same second are not told apart: storage of this kind has no "write only if
+it is not there" that all kinds share.
 """
 
 import contextlib
@@ -11,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from kdsweep.errors import StorageError, SweepError
@@ -28,7 +32,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
     Args:
         mirror: The storage.
         folder: The sweep's folder.
-        clock: Seconds since 1970; replaced in tests.
+        clock: Seconds since 1970 on this machine; replaced in tests.
 
     Raises:
         SweepError: Another process renewed its note a short time ago.
@@ -37,8 +41,7 @@ def leased(mirror: Mirror, folder: Path, clock: Callable[[], float] = time.time)
     path = folder / "lease.json"
     mine = {**_this_process(), "id": secrets.token_hex(8), "since": clock()}
     found = mirror.read(path)
-    if found is not None and not _gone(found, clock()):
-        ago_s = clock() - found["renewed"]
+    if found is not None and not _gone(found, ago_s := _ago_s(mirror, path, found, clock)):
         raise SweepError(
             f"sweep {folder.name!r} is running already: process {found['pid']} on "
             f"{found['host']}, last heard of {ago_s:.0f} s ago. Wait for it, stop it, or launch "
@@ -82,9 +85,19 @@ def _boot() -> str:
         return ""
 
 
-def _gone(note: dict[str, object], now_s: float) -> bool:
+def _ago_s(
+    mirror: Mirror, path: Path, note: Mapping[str, object], clock: Callable[[], float]
+) -> float:
+    """Seconds since a note, that was read just now, was renewed."""
+    # The reading comes first: a network file system, which remembers dates for a while, has looked
+    # the note's up again, and a renewal in between only makes it younger.
+    ago_s = mirror.age_s(path)
+    return clock() - float(str(note["renewed"])) if ago_s is None else ago_s
+
+
+def _gone(note: Mapping[str, object], ago_s: float) -> bool:
     """Whether the writer of a note has ended: known on its own host, elsewhere after a while."""
-    if now_s - float(str(note["renewed"])) > VALID_S:
+    if ago_s > VALID_S:
         return True
     if (note["host"], note.get("boot")) != (socket.gethostname(), _boot()):
         return False

@@ -14,10 +14,13 @@ Layout below the URI, for a folder ``sweeps/pvd/runs/t003``::
 
 import hashlib
 import json
+import math
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -182,6 +185,39 @@ class Mirror:
                 self._storage.pipe_file(self._path(path), json.dumps(value).encode())
             elif self._storage.exists(self._path(path)):
                 self._storage.rm_file(self._path(path))
+
+    def age_s(self, path: Path) -> float | None:
+        """Seconds since such a file was written, by the storage's clock alone.
+
+        Another file is written now and removed again; the age is the time between the two, as the
+        storage dates them. It is good to a second or so, the grain of many kinds of storage.
+
+        Returns:
+            The age; infinite where there is no such file, None where the storage dates no files.
+
+        Raises:
+            StorageError: The storage cannot be read or written.
+        """
+        now = path.with_name(f".now-{secrets.token_hex(4)}")
+        with self._reachable(path):
+            self.write(now, {})
+            try:
+                ends = self._modified(path), self._modified(now)
+            except FileNotFoundError:
+                return math.inf
+            finally:
+                self.write(now, None)
+        if ends[0] is None or ends[1] is None:
+            return None
+        return max(0.0, (ends[1] - ends[0]).total_seconds())
+
+    def _modified(self, path: Path) -> datetime | None:
+        self._storage.invalidate_cache(self._path(path.parent))  # some keep one all the same
+        try:
+            found = self._storage.modified(self._path(path))
+        except NotImplementedError:
+            return None
+        return found if isinstance(found, datetime) else None
 
     def _fetch(self, folder: Path, name: str, digest: str) -> Callable[[Path], None]:
         def fetch(path: Path) -> None:

@@ -1,16 +1,12 @@
 """The commands about clusters: which options go together, and what is said where nothing is up."""
 
-import base64
 import contextlib
 import fcntl
-import json
 import os
 import socket
-import stat
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -132,29 +128,6 @@ def unused_ports():
     return free_ports(2)
 
 
-@pytest.fixture
-def ray_cluster_of_others():
-    """A dashboard that wants a token, as Ray's does; notes the tokens that it was shown."""
-    shown: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            given = self.headers.get("Authorization")
-            shown.append(given)
-            ok = given == "Bearer right"
-            self.send_response(200 if ok else 403 if given else 401)
-            self.end_headers()
-            self.wfile.write(b'{"ray_version": "2.60.0"}' if ok else b"")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", shown
-        server.shutdown()
-
-
 def test_a_missing_and_a_wrong_token_are_told_plainly(kdsweep, ray_cluster_of_others):
     url, shown = ray_cluster_of_others
     done = kdsweep("status", "--address", url)
@@ -191,113 +164,6 @@ def test_an_address_that_speaks_no_http_is_told(kdsweep):
     assert done.returncode == 2
     assert f"no Ray cluster answers at {url}." in done.stderr
     assert "Traceback" not in done.stderr
-
-
-STAND_IN = """\
-#!{python}
-# Stands in for kubectl: answers from a file, notes its calls, forwards to a given port.
-import json, os, sys, time
-from pathlib import Path
-folder = Path({folder!r})
-words = sys.argv[1:]
-with (folder / "calls").open("a") as file:
-    file.write(json.dumps(words) + "\\n")
-state = folder / "state"
-if "--dry-run=server" in words:
-    refusal = folder / "refusal"
-    sys.exit(refusal.read_text() if refusal.exists() else 0)
-elif "apply" in words:
-    state.write_text("ready its-own-head-svc")
-elif "delete" in words:
-    state.unlink(missing_ok=True)
-elif "raycluster" in words and "get" in words:
-    print(state.read_text() if state.exists() else "", end="")
-elif "secret" in words:
-    print({secret!r}, end="")
-elif "port-forward" in words:
-    here = int(words[-1].partition(":")[0])
-    os.execv(sys.executable, [sys.executable, {forwarder!r}, str(here), {target!r}])
-"""
-
-FORWARDER = """\
-import socket, sys, threading
-def pump(a, b):
-    while data := a.recv(65536):
-        b.sendall(data)
-    b.shutdown(socket.SHUT_WR)
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
-    while True:
-        one, _ = server.accept()
-        other = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-        threading.Thread(target=pump, args=(one, other), daemon=True).start()
-        threading.Thread(target=pump, args=(other, one), daemon=True).start()
-"""
-
-
-@pytest.fixture
-def stand_in_kubectl(tmp_path, ray_cluster_of_others):
-    """A stand-in for kubectl, for the order of its calls only: there is no Kubernetes here."""
-    url, _ = ray_cluster_of_others
-    folder = tmp_path / "kubectl"
-    folder.mkdir()
-    (folder / "forwarder.py").write_text(FORWARDER)
-    program = folder / "kubectl"
-    program.write_text(
-        STAND_IN.format(
-            python=sys.executable,
-            folder=str(folder),
-            secret=base64.b64encode(b"right").decode(),
-            forwarder=str(folder / "forwarder.py"),
-            target=url.rpartition(":")[2],
-        )
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return folder
-
-
-def calls(folder: Path) -> list[str]:
-    lines = (folder / "calls").read_text().splitlines()
-    return [" ".join(word for word in json.loads(line) if word[0] != "-") for line in lines]
-
-
-def test_kuberay_goes_through_kubectl_in_order_with_a_stand_in(stand_in_kubectl, monkeypatch):
-    from kdsweep.cluster import kubectl
-    from kdsweep.cluster.jobs import ask
-    from kdsweep.cluster.load import load_cluster
-
-    monkeypatch.setenv("PATH", f"{stand_in_kubectl}{os.pathsep}{os.environ['PATH']}")
-    path = ROOT / "cluster" / "kuberay.yaml"
-    cluster, said = load_cluster(path), []
-    with kubectl.joined(cluster) as link:
-        assert link is None
-    with kubectl.running(cluster, said.append) as link:
-        assert ask(link) == "up"
-        assert link.mlflow_url
-    kubectl.end(cluster, said.append)
-    order = calls(stand_in_kubectl)
-    verbs = [line.removeprefix("default ").split(" ")[0] for line in order]
-    assert verbs == [
-        *["get", "get", "apply", "apply", "wait"],
-        *["get", "get", "port-forward", "port-forward", "delete"],
-    ]
-    assert any("service/its-own-head-svc" in line for line in order)
-    assert any("service/kdsweep-mlflow" in line for line in order)
-    assert "right" not in "".join(said)
-    assert said[-1].startswith("MLflow and the volume stay.")
-
-
-def test_nothing_is_made_of_a_file_that_kubernetes_refuses(stand_in_kubectl, monkeypatch):
-    from kdsweep.cluster import kubectl
-    from kdsweep.cluster.load import load_cluster
-    from kdsweep.errors import ResourceError
-
-    monkeypatch.setenv("PATH", f"{stand_in_kubectl}{os.pathsep}{os.environ['PATH']}")
-    told = 'strict decoding error: unknown field "spec.template.spec.containers[0].containerPorts"'
-    (stand_in_kubectl / "refusal").write_text(told)
-    cluster = load_cluster(ROOT / "cluster" / "kuberay.yaml")
-    with pytest.raises(ResourceError, match="containerPorts"), kubectl.running(cluster, str):
-        pass
-    assert not (stand_in_kubectl / "state").exists()
 
 
 def test_a_missing_kubectl_is_told(kdsweep, tmp_path):

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from kdsweep.errors import SweepError
 from kdsweep.sweep.lease import VALID_S, leased
@@ -44,7 +48,57 @@ def test_the_note_ends_with_the_sweep(mirror, folder, tmp_path):
         pass
 
 
-def test_a_note_from_elsewhere_counts_until_it_is_old(mirror, folder):
+def date(tmp_path, ago_s):
+    """Makes the note as old as if it had been written so long ago, for the storage."""
+    note = tmp_path / "bucket" / "sweeps" / "pvd" / "lease.json"
+    written = time.time() - ago_s
+    os.utime(note, (written, written))
+
+
+@pytest.mark.parametrize("wrong_by_s", [-5 * 3600.0, 0.0, 5 * 3600.0])
+@pytest.mark.parametrize("ours_wrong_by_s", [0.0, 7 * 3600.0])
+def test_a_note_counts_until_the_storage_says_it_is_old_whatever_the_clocks_say(
+    mirror, folder, tmp_path, wrong_by_s, ours_wrong_by_s
+):
+    def ours():
+        return time.time() + ours_wrong_by_s
+
+    leave(mirror, folder, renewed=time.time() + wrong_by_s)
+    date(tmp_path, VALID_S - 30)
+    with (
+        pytest.raises(SweepError, match="on elsewhere") as refused,
+        leased(mirror, folder, clock=ours),
+    ):
+        pytest.fail("it may still run")
+    ago, left = map(int, re.findall(r"(?:heard of|again in) (\d+) s", str(refused.value)))
+    assert VALID_S - 30 <= ago <= VALID_S
+    assert VALID_S - 1 <= ago + left <= VALID_S + 1
+    date(tmp_path, VALID_S + 1)
+    with leased(mirror, folder, clock=ours):
+        assert mirror.read(folder / "lease.json")["pid"] == os.getpid()
+
+
+def test_a_renewed_note_is_young_again(mirror, folder, tmp_path):
+    for _ in range(2):
+        leave(mirror, folder, renewed=0.0)
+        with pytest.raises(SweepError, match="running already"), leased(mirror, folder):
+            pytest.fail("it may still run")
+        date(tmp_path, VALID_S + 1)
+    with leased(mirror, folder):
+        pass
+
+
+def test_looking_at_a_note_leaves_nothing_behind(mirror, folder, tmp_path):
+    leave(mirror, folder, renewed=0.0)
+    with pytest.raises(SweepError), leased(mirror, folder):
+        pytest.fail("it may still run")
+    assert [path.name for path in (tmp_path / "bucket" / "sweeps" / "pvd").iterdir()] == [
+        "lease.json"
+    ]
+
+
+def test_where_storage_dates_no_files_the_time_in_the_note_counts(mirror, folder, monkeypatch):
+    monkeypatch.setattr(LocalFileSystem, "modified", AbstractFileSystem.modified)
     leave(mirror, folder, renewed=1000.0)
     with (
         pytest.raises(SweepError, match=r"on elsewhere, last heard of 20 s ago.*again in 70 s"),

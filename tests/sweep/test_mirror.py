@@ -1,6 +1,9 @@
 """Folders in storage without rename or append; fsspec's own file storage stands for a bucket."""
 
 import json
+import math
+import os
+import time
 
 import pytest
 from hypothesis import given
@@ -163,6 +166,26 @@ def test_notes_beside_the_copies_are_written_read_and_removed(nodes):
     for _ in range(2):
         two.write(two.root / "sweep" / "lease.json", None)
     assert one.read(one.root / "sweep" / "lease.json") is None
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_the_storage_says_how_old_a_note_is(tmp_path, kind):
+    mirror = Mirror(f"{kind}://{tmp_path / 'bucket'}", tmp_path / "root")
+    note = mirror.root / "sweep" / "lease.json"
+    assert mirror.age_s(note) == math.inf
+    before = time.monotonic()
+    mirror.write(note, {"host": "a"})
+    assert 0.0 <= mirror.age_s(note) <= time.monotonic() - before + 1.0
+    assert len(mirror._storage.ls(mirror._path(note.parent))) == 1
+
+
+def test_a_note_is_as_old_as_its_file(nodes, tmp_path):
+    one, two = nodes
+    note = one.root / "sweep" / "lease.json"
+    one.write(note, {"host": "a"})
+    hour_ago = time.time() - 3600.0
+    os.utime(tmp_path / "bucket" / "sweep" / "lease.json", (hour_ago, hour_ago))
+    assert 3599.0 <= two.age_s(two.root / "sweep" / "lease.json") < 7200.0
 
 
 def test_damaged_content_is_named(nodes, tmp_path):
