@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -193,13 +194,14 @@ def _teller(say: Say) -> Callable[[list[Notice]], None]:
 def _not_up(cluster: KubeRay, what: str, said: list[Notice]) -> ResourceError:
     nothing = ["  nothing. Does the KubeRay operator run? kubectl get pods --all-namespaces"]
     later = [] if any(notice.is_final for notice in said) else ["To wait on, launch again."]
+    down = f"kdsweep down --cluster {shlex.quote(str(cluster.path))}"
     return ResourceError(
         "\n".join(
             [
                 f"cluster {cluster.name!r} {what}. Kubernetes says of it:",
                 *(list(notices.lines(said)) or nothing),
                 *later,
-                f"To mend {cluster.path}: change it, run `kdsweep down --cluster {cluster.path}` "
+                f"To mend {cluster.path}: change it, run `{down}` "
                 "(pods stay as they were made; MLflow and the volume are kept), launch again.",
             ]
         )
