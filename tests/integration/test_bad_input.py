@@ -111,6 +111,8 @@ def test_an_unknown_command_is_answered_with_the_nearest(kdsweep):
         (["data", "check", "x", "--format", "cub"], "'cub' is not known. Did you mean cub200?"),
         (["resume", "x", "--retry", "all"], "'all' is not known. Valid: failed."),
         (["resume", "x", "--more", "-1"], "must be >= 0, got '-1'"),
+        (["ui", "--port", "99999"], "must be <= 65535, got '99999'"),
+        (["run", QUICKSTART, "--out", ""], "the argument after '--out' is empty"),
         (["resume", "x", "--more", "two"], "must be a whole number, got 'two'"),
         (
             ["data", "synth", "semantickitti", "--out", "x", "--scenes", "0", "--beams", "1"],
@@ -122,6 +124,11 @@ def test_a_wrong_value_of_an_option_is_told_in_plain_words(kdsweep, words, told)
     answer = kdsweep(*words)
     assert told in answer
     assert "Value error" not in answer and "Input should" not in answer
+
+
+def test_a_file_where_a_folder_is_needed_is_told(kdsweep, sweep_file):
+    told = kdsweep("run", str(sweep_file), "--out", str(sweep_file))
+    assert f"{sweep_file}: is a file, where a folder is needed" in told
 
 
 def test_a_truncated_scan_is_named_with_expected_and_found_sizes(kdsweep, sweep_file, tmp_path):
