@@ -3,7 +3,7 @@
 import os
 import sys
 
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SpecError
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
 
     assert sweeps and cluster and results and data  # importing them registers their commands
     try:
+        _refuse_empty(sys.argv)
         app()
     except KdsweepError as error:
         print(f"kdsweep: {error}", file=sys.stderr)
@@ -25,5 +26,22 @@ def main() -> None:
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"kdsweep: {where}{error.strerror or error}", file=sys.stderr)
+        words = error.strerror or error
+        if isinstance(error, FileExistsError):  # where a folder is to be made
+            words = "is a file, where a folder is needed"
+        print(f"kdsweep: {where}{words}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Ends here if an argument is empty: as a path it would be the working folder.
+
+    Raises:
+        SpecError: One is; the message says after which.
+    """
+    if "" in words[1:]:
+        before = words[words.index("", 1) - 1]
+        raise SpecError(
+            f"the argument after {before!r} is empty. Is a variable of the shell not set? Leave it "
+            "out for its default, or write a value."
+        )

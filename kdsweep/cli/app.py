@@ -6,10 +6,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from kdsweep.cli.words import Commands
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="kdsweep",
+    cls=Commands,
     help="Find the best small student that a large 3D-perception teacher can train.",
     epilog="Start with: kdsweep launch search_spaces/quickstart.yaml",
     no_args_is_help=True,

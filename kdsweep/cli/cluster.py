@@ -1,5 +1,6 @@
 """Sweeps that run somewhere: `status`, `logs`, `stop`, `down`."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def status(
     if last:
         print(f"  {last}")
     if found:
-        subject = found[0].sweep
+        subject = shlex.quote(found[0].sweep)
         print(f"Next:  kdsweep logs {subject} {flag}" + _then(found[0].words, subject, flag))
 
 
@@ -82,7 +83,7 @@ def logs(
         if not follow:
             print(jobs.log(job.id), end="")
             return
-        code = watch(jobs, job.id, name, flag, say)
+        code = watch(jobs, job.id, shlex.quote(name), flag, say)
     if code:
         raise typer.Exit(code)
 
@@ -109,9 +110,10 @@ def stop(
     if not job.ended:
         raise SweepError(
             f"job {job.id} has been asked to stop, but is {job.words} after 90 s: it may be in the "
-            f"middle of a long epoch. Look again: kdsweep status {name} {flag}"
+            "middle of a long epoch. Look again: "
+            f"kdsweep status {shlex.quote(name)} {flag}"
         )
-    print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {name} {flag}")
+    print(f"Job {job.id} {job.words}.\nNext:  kdsweep resume {shlex.quote(name)} {flag}")
 
 
 @command("kdsweep down --cluster cluster/onprem.yaml")
@@ -129,8 +131,9 @@ def down(
     from kdsweep.cluster.load import load_cluster
 
     target = load_cluster(cluster)
-    end(target, say)
-    print(f"Cluster {target.name} is down. Results stay in {target.home}.")
+    ended = end(target, say)
+    words = "is down" if ended else "is not up: there is nothing to do"
+    print(f"Cluster {target.name} {words}. Results stay in {target.home}.")
 
 
 @contextmanager
@@ -142,7 +145,8 @@ def _jobs(where: Path | str) -> "Iterator[tuple[Jobs, str]]":
 
     target = resolve(where)
     with reach(target) as link:
-        yield Jobs(link), flag_of(target)
+        flag = flag_of(target)
+        yield Jobs(link, flag), flag
 
 
 def _line(sweep: str, words: str, seconds: float, job: str) -> str:

@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from kdsweep.cli.app import app, command
+from kdsweep.cli.words import Commands
 from kdsweep.errors import DataError
 
-data_app = typer.Typer(help="Write synthetic scans; check data sets.", no_args_is_help=True)
+data_app = typer.Typer(
+    cls=Commands, help="Write synthetic scans; check data sets.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 
@@ -31,14 +34,19 @@ def synth(
     from rich.progress import Progress
 
     from kdsweep.data.synthetic import SynthConfig, write_semantickitti
+    from kdsweep.spec.faults import translate
 
+    given = {
+        **{"scenes": scenes, "seed": seed, "beams": beams, "columns": columns},
+        "scans_per_scene": scans_per_scene,
+    }
     try:
-        config = SynthConfig(
-            scenes=scenes, seed=seed, beams=beams, columns=columns, scans_per_scene=scans_per_scene
-        )
+        config = SynthConfig.model_validate(given)
     except ValidationError as error:
-        faults = [f"--{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
-        raise DataError("; ".join(faults).replace("_", "-")) from None
+        faults = translate(error, SynthConfig, given)
+        options = [f"--{fault.path[0]}".replace("_", "-") for fault in faults]
+        told = [f"{name} {fault.text}" for name, fault in zip(options, faults, strict=True)]
+        raise DataError("; ".join(told)) from None
     with Progress(transient=True) as bar:
         task = bar.add_task(f"Ray-casting {layout} scans", total=None)
         write_semantickitti(

@@ -1,5 +1,6 @@
 """What `kdsweep check` shows: the dry run of a sweep, with sizes counted by the engine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +12,66 @@ from rich.text import Text
 from kdsweep.config import weights
 from kdsweep.engine.parts import check_fits
 from kdsweep.engine.place import Place
-from kdsweep.engine.profile import static_profile
-from kdsweep.errors import DataError
+from kdsweep.engine.profile import num_parameters, static_profile
+from kdsweep.errors import DataError, SpecError
 from kdsweep.spec.check import CheckReport, check, kinds, refusals
 from kdsweep.spec.sweep import SweepSpec
 
 
-def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> RenderableType:
-    """The tables of a dry run.
+@dataclass(frozen=True)
+class DryRun:
+    """What a dry run has found.
+
+    Attributes:
+        shown: Its tables and notes.
+        refused: Why a launch would be refused; none = it would not.
+    """
+
+    shown: RenderableType
+    refused: tuple[str, ...]
+
+
+def dry_run(sweep: SweepSpec, home: Path, *, sizes: bool = True) -> DryRun:
+    """The tables of a dry run, and what a launch would refuse.
 
     Args:
         sweep: A valid sweep.
         home: Folder where counts are kept.
         sizes: Count parameters and MACs at both ends of every key that changes the student's size;
-            reads a few scans. Where the data is not there yet, that is said instead.
-
-    Raises:
-        DataError: The data is there, but damaged: a launch would be refused.
-        SpecError: What is searched does not fit together, see `check_fits`.
+            reads a few scans. Of data that is not there, only the parameters are counted.
     """
     report = check(sweep)
     parts: list[RenderableType] = [_head(report), _space(report), _baselines(report)]
+    refused = _missing_root(sweep)
     prepared = False
     if sizes:
         try:
-            parts.append(_sizes(report, home))
-            prepared = True
+            parts.append(_sizes(report, home, data_ready=not refused))
+            prepared = not refused
         except DataError as error:
-            if _is_there(sweep):
-                raise
-            parts.append(Text(f"Sizes cannot be counted yet: {error}", style="yellow"))
-    check_fits(kinds(sweep), home, data_ready=prepared)
+            if refused:
+                text = "Sizes cannot be counted before the data is there."
+                parts.append(Text(text, style="yellow"))
+            else:
+                refused.append(str(error))
+    try:
+        check_fits(kinds(sweep), home, data_ready=prepared)
+    except (DataError, SpecError) as error:
+        refused.append(str(error))
     parts += [Text(f"Note: {note}", style="yellow") for note in report.notes]
-    return Group(*parts)
+    return DryRun(Group(*parts), tuple(refused))
 
 
-def _is_there(sweep: SweepSpec) -> bool:
+def _missing_root(sweep: SweepSpec) -> list[str]:
+    """What is said where the data is not there; data that kdsweep makes itself has no root."""
     root = getattr(sweep.run.data, "root", None)
-    return root is not None and Path(root).is_dir()
+    if root is None or Path(root).is_dir():
+        return []
+    return [
+        f"run.data.root: there is no folder {root}, so a launch on this machine is refused. Name "
+        "the folder of your data: run.data.root=PATH. (On a cluster, it must be there on every "
+        "node.)"
+    ]
 
 
 def _head(report: CheckReport) -> RenderableType:
@@ -91,10 +114,13 @@ def _baselines(report: CheckReport) -> RenderableType:
     return table
 
 
-def _sizes(report: CheckReport, home: Path) -> RenderableType:
+def _sizes(report: CheckReport, home: Path, *, data_ready: bool) -> RenderableType:
     table = _table("student", "params", "smaller", "MACs", "fewer", "verdict")
     for label, run in report.extremes:
-        size = static_profile(run, Place(home, home / "check", device="cpu"))
+        if data_ready:
+            size = static_profile(run, Place(home, home / "check", device="cpu"))
+        else:
+            size = num_parameters(run, home)
         broken = refusals(report.sweep, size)
         verdict = (
             Text("; ".join(broken), style="red") if broken else Text("may train", style="green")
@@ -103,7 +129,7 @@ def _sizes(report: CheckReport, home: Path) -> RenderableType:
             Text(label, style="bold"),
             f"{size['params']:,.0f}",
             _times(size.get("params_ratio")),
-            f"{size['macs'] / 1e9:,.3f} G",
+            f"{size['macs'] / 1e9:,.3f} G" if "macs" in size else "needs data",
             _times(size.get("macs_ratio")),
             verdict,
         )

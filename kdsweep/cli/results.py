@@ -141,7 +141,8 @@ def report(
 def ui(
     cluster: ClusterFile = None,
     port: Annotated[
-        int | None, typer.Option(help="Port on this machine.", show_default="5000")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port on this machine.", show_default="5000"),
     ] = None,
     host: Annotated[
         str | None,

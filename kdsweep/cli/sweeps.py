@@ -19,6 +19,7 @@ from kdsweep.cli.app import (
     command,
 )
 from kdsweep.cli.place import Detach, DryRun, elsewhere, flags, on_this_cluster
+from kdsweep.errors import SpecError
 from kdsweep.home import home_folder
 
 if TYPE_CHECKING:
@@ -195,7 +196,10 @@ def check(
     from kdsweep.cli.dry_run import dry_run
     from kdsweep.spec.load import load_sweep
 
-    Console().print(dry_run(load_sweep(file, overrides or ()), home_folder(home), sizes=macs))
+    found = dry_run(load_sweep(file, overrides or ()), home_folder(home), sizes=macs)
+    Console().print(found.shown)
+    if found.refused:
+        raise SpecError("\n".join(found.refused))
 
 
 @command("kdsweep schema > kdsweep.schema.json", "kdsweep schema --out .vscode/kdsweep.json")

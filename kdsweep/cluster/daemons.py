@@ -17,6 +17,8 @@ What = Literal["ray", "mlflow"]
 
 ENDED = 3
 """Exit code of `alive` where the daemon does not run."""
+ENDS = "kdsweep-ends-"
+"""What `stop` prints before the name of a daemon that runs."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+)
@@ -196,6 +198,8 @@ def inner(line: str) -> str:
 def stop(cluster: str, what: What) -> str:
     """One line of shell that ends a daemon and waits for its end; it may have ended before.
 
+    It prints `ENDS` where it had not.
+
     A pid is believed only while its process carries the daemon's name in its environment: pids
     are used again.
     """
@@ -203,7 +207,7 @@ def stop(cluster: str, what: What) -> str:
     group = 'kill -KILL -- -"$k" 2>/dev/null'
     return (
         f"{_find(cluster, what)}; "
-        f'if [ -n "$k" ]; then kill -TERM "$k"; '
+        f'if [ -n "$k" ]; then echo {ENDS}{what}; kill -TERM "$k"; '
         f'for i in $(seq 600); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
         f'{group}; fi; rm -f "$p"'
     )

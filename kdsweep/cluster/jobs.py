@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import logging
 import os
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -100,19 +101,20 @@ class Jobs:
 
     Args:
         link: The way to it.
+        flag: The option that names it again in the next command.
 
     Raises:
         ResourceError: The cluster does not answer, or not to this token.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, flag: str = "") -> None:
         from ray.job_submission import JobSubmissionClient
 
         for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", _PACKAGING):
             logging.getLogger(f"ray.{module}").setLevel(logging.ERROR)
         with _told(link), _undirected():
             self._client = JobSubmissionClient(link.url, headers=_headers(link))
-        self._link = link
+        self._link, self._flag = link, flag
 
     def all(self) -> list[Job]:
         """The drivers of all sweeps, latest first."""
@@ -147,8 +149,9 @@ class Jobs:
                 since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.began_s))
                 raise SweepError(
                     f"sweep {sweep!r} is {job.words} on this cluster already: job {job.id}, since "
-                    f"{since}. Follow it (`kdsweep logs {sweep} -f`), stop it (`kdsweep stop "
-                    f"{sweep}`), or launch under another name (sweep.name=...)."
+                    f"{since}. Follow it (`{_next('logs', sweep, '-f', self._flag)}`), stop it "
+                    f"(`{_next('stop', sweep, self._flag)}`), or launch under another name "
+                    "(sweep.name=...)."
                 )
 
     def submit(self, sweep: str, entrypoint: str, runtime_env: dict[str, Any]) -> str:
@@ -221,6 +224,11 @@ class Jobs:
             if found.ended or time.monotonic() > until:
                 return found
             time.sleep(0.5)
+
+
+def _next(verb: str, sweep: str, *options: str) -> str:
+    """A command for what one does next, as the shell wants it."""
+    return " ".join(["kdsweep", verb, shlex.quote(sweep), *filter(None, options)])
 
 
 def next_id(sweep: str, taken: set[str]) -> str:

@@ -72,14 +72,19 @@ def running(cluster: KubeRay, say: Say) -> Iterator[Link]:
         yield link
 
 
-def end(cluster: KubeRay, say: Say) -> None:
+def end(cluster: KubeRay, say: Say) -> bool:
     """Deletes the RayCluster; MLflow and the volume stay, because results are there.
+
+    Returns:
+        Whether there was one.
 
     Raises:
         ResourceError: Kubernetes does not answer.
     """
-    _run(cluster.kubectl("delete", "raycluster", cluster.name, "--ignore-not-found"))
-    say(f"MLflow and the volume stay. With all results: kubectl delete -f {cluster.path}")
+    told = _run(cluster.kubectl("delete", "raycluster", cluster.name, "--ignore-not-found"))
+    delete = f"kubectl delete -f {shlex.quote(str(cluster.path))}"
+    say(f"MLflow and the volume stay. To delete them too, with all results: {delete}")
+    return bool(told)
 
 
 @contextmanager

@@ -36,15 +36,17 @@ def reach(where: Where) -> Iterator[Link]:
             raise refusal(answer, link)
         yield link
         return
-    way: AbstractContextManager[Link | None]
-    way = kubectl.joined(where) if isinstance(where, KubeRay) else up.joined(where)
-    with way as found:
+    with _joined(where) as found:
         if found is None:
             raise ResourceError(
-                f"cluster {where.name!r} is not up. `kdsweep launch SWEEP.yaml --cluster "
-                f"{where.path}` starts it."
+                f"cluster {where.name!r} is not up. `kdsweep launch SWEEP.yaml {flag_of(where)}` "
+                "starts it."
             )
         yield found
+
+
+def _joined(where: Cluster) -> AbstractContextManager[Link | None]:
+    return kubectl.joined(where) if isinstance(where, KubeRay) else up.joined(where)
 
 
 @contextmanager
@@ -73,11 +75,11 @@ def submit_and_follow(where: Where, driver: Driver, say: Say, *, detach: bool) -
         How the sweep ended: 0 = finished (or goes on), 1 = failed, 2 = refused, 130 = interrupted.
     """
     with _running(where, say) as link:
-        jobs = Jobs(link)
+        flag = flag_of(where)
+        jobs = Jobs(link, flag)
         python = "python" if isinstance(where, str) else where.python
         with runtime_env(driver.package) as environment:
             job = jobs.submit(driver.sweep, driver.entrypoint(python), environment)
-        flag = flag_of(where)
         say(f"Job {job} runs sweep {driver.sweep} on the cluster.")
         if isinstance(where, str) or (not isinstance(where, KubeRay) and where.is_here):
             say(f"Dashboard: {link.url}")
@@ -126,24 +128,29 @@ def report(job: Job, sweep: str, flag: str, say: Say) -> int:
     return 130 if job.words == "stopped" else 1
 
 
-def end(where: Cluster, say: Say) -> None:
+def end(where: Cluster, say: Say) -> bool:
     """Ends a cluster; its sweeps are stopped first, so that they can be resumed.
+
+    Returns:
+        Whether anything of it was there to be ended.
 
     Raises:
         ResourceError: A machine cannot be reached, or does not answer.
     """
     if isinstance(where, KubeRay):
-        _stop_all(where, say)
-        kubectl.end(where, say)
-        return
+        was_up = _stop_all(where, say)
+        return kubectl.end(where, say) or was_up
     with up.alone(where, say):
-        _stop_all(where, say)
-        up.end(where, say)
+        was_up = _stop_all(where, say)
+        return up.end(where, say) or was_up  # of one whose Ray has ended, more may be left
 
 
-def _stop_all(where: Cluster, say: Say) -> None:
+def _stop_all(where: Cluster, say: Say) -> bool:
+    """Stops the sweeps of a cluster; says whether it is up."""
     try:
-        with reach(where) as link:
+        with _joined(where) as link:
+            if link is None:
+                return False
             jobs = Jobs(link)
             running = [job for job in jobs.all() if not job.ended]
             for job in running:
@@ -153,6 +160,7 @@ def _stop_all(where: Cluster, say: Say) -> None:
                 jobs.wait(job.id, timeout_s=90.0)
     except ResourceError as error:  # what does not answer runs no sweep that could be asked
         say(f"No sweep to stop: {error}")
+    return True
 
 
 def flag_of(where: Where) -> str:

@@ -1,5 +1,6 @@
 """Reads a cluster file; its kind follows from what it holds, never from its name."""
 
+import shlex
 from pathlib import Path
 
 from kdsweep.cluster.files import read_parts
@@ -26,7 +27,7 @@ def load_cluster(path: str | Path) -> Cluster:
     if {"run", "sweep"} & part.values.keys():
         raise SpecError(
             f"{file}: is a sweep file, not a cluster file. Write: "
-            f"kdsweep launch {file} --cluster cluster/local.yaml"
+            f"kdsweep launch {shlex.quote(str(file))} --cluster cluster/local.yaml"
         )
     raise SpecError(
         f"{file}: is no cluster file: it has the keys {', '.join(part.values) or 'none'}. A Ray "

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdsweep.cluster.mask import mask
 from kdsweep.errors import ResourceError
 
 
@@ -41,7 +42,7 @@ class Here:
             )
         except subprocess.TimeoutExpired:
             raise ResourceError(
-                f"{self.name} has not ended a command within {timeout_s:.0f} s: {script}"
+                f"{self.name} has not ended a command within {timeout_s:.0f} s: {mask(script)}"
             ) from None
         return Ran(done.returncode, done.stdout)
 

@@ -5,10 +5,13 @@ import re
 _TELLING = (
     r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY"
     r"|PRIVATE[_-]KEY|ACCOUNT[_-]?KEY|SIGNATURE|CONNECTION[_-]STRING)"
-    r"(?![_-](?:PATH|FILE))[A-Z0-9_-]*"
+    r"(?![_-](?:PATH|FILE|STDIN))[A-Z0-9_-]*"
 )
 _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|])+"""
 """A word of the shell: it ends at a space or an operator outside quotes."""
+
+_GAP = r"(?:[^\S\n]|\\\n)+"
+"""What parts two words of one command: space, or a line that goes on in the next."""
 
 _NAMED = re.compile(rf"""(?P<name>\b[A-Z0-9_-]*{_TELLING}["']?\s*[=:]\s*){_WORD}""", re.IGNORECASE)
 _OPTION = re.compile(rf"(?P<name>(?<!\S)--?[A-Z0-9_-]*{_TELLING}\s+)(?!-){_WORD}", re.IGNORECASE)
@@ -16,6 +19,16 @@ _HEADER = re.compile(
     r"""(?P<name>\b(?:Bearer|Basic|Authorization:\s*\w+)\s+)[^\s'";&|]+""", re.IGNORECASE
 )
 _USER = re.compile(rf"(?P<name>(?<!\S)(?:-u|--user)[\s=]+)(?=\S*:){_WORD}")
+# `docker login -p X`, `sshpass -p X`: elsewhere -p is a port, a process, a profile.
+_LOGIN = re.compile(
+    rf"(?P<name>\b(?:login|sshpass)(?:{_GAP}(?!-p){_WORD})*?{_GAP}-p(?:{_GAP}|=)?)(?!-){_WORD}"
+)
+# `aws configure set aws_secret_access_key X`
+_SET = re.compile(
+    rf"(?P<name>\bconfig(?:ure)?{_GAP}set(?:{_GAP}{_WORD})*?{_GAP}[^\s=]*{_TELLING}{_GAP})(?!-){_WORD}",
+    re.IGNORECASE,
+)
+_SIGNED = re.compile(r"""(?P<name>[?&]sig=)[^\s'"&]+""", re.IGNORECASE)
 # A password may hold '@' and '/'; what follows a host's port is no password.
 _URL = re.compile(
     r"""(?P<name>\b[A-Z][A-Z0-9+.-]*://)(?:[^\s/:@'"]*:(?!\d+/)[^\s'"]*|[^\s/'"]+)@""",
@@ -29,6 +42,6 @@ def mask(text: str) -> str:
     All before the host of a URL counts: a token often stands where a user's name would.
     """
     text = _URL.sub(r"\g<name>***@", text)
-    for pattern in (_HEADER, _USER, _OPTION, _NAMED):
+    for pattern in (_HEADER, _USER, _LOGIN, _SET, _OPTION, _SIGNED, _NAMED):
         text = pattern.sub(r"\g<name>***", text)
     return text

@@ -14,6 +14,7 @@ from kdsweep.cluster.head import fetch_token, head_of, remember_key
 from kdsweep.cluster.jobs import Answer, Link, ask, refusal
 from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.local import Here
+from kdsweep.cluster.mask import mask
 from kdsweep.cluster.ssh import Host, tunnel
 from kdsweep.cluster.token import make_token, read_token, state_dir, token_file, write_token
 from kdsweep.errors import ResourceError
@@ -66,7 +67,7 @@ def _answer(cluster: Launcher, host: Here | Host, link: Link) -> Answer:
                 f"Ray of cluster {cluster.name!r} runs on {host.name}, but has not answered on "
                 f"port {cluster.dashboard_port} for {_BUSY_S:.0f} s. It is left as it is, because "
                 "sweeps may run on it. Try again when the machine is less busy; `kdsweep down "
-                f"--cluster {cluster.path}` ends it for good."
+                f"--cluster {shlex.quote(str(cluster.path))}` ends it for good."
             )
         time.sleep(1.0)
     return answer
@@ -128,8 +129,11 @@ def start(cluster: Launcher, say: Say) -> None:
     _await(cluster)
 
 
-def end(cluster: Launcher, say: Say) -> None:
+def end(cluster: Launcher, say: Say) -> bool:
     """Ends what `start` has started, and nothing else.
+
+    Returns:
+        Whether anything of it ran; of a cloud, where Ray's launcher does not tell: True.
 
     Raises:
         ResourceError: A machine cannot be reached.
@@ -140,14 +144,15 @@ def end(cluster: Launcher, say: Say) -> None:
         say("Ray's launcher ends the instances; this takes some minutes.")
         with _logged(cluster, "down"):
             sdk.teardown_cluster(prepare(cluster, token_file(cluster.name)))
-        return
+        return True
     host = head_of(cluster)
     assert host is not None
     # The head first: its autoscaler would start workers again.
-    _run(host, daemons.stop(cluster.name, "ray"))
+    said = _run(host, daemons.stop(cluster.name, "ray"))
     workers = cluster.config["provider"].get("worker_ips") or []
-    left = [address for address in workers if not _end_worker(cluster, host, address, say)]
-    _run(host, daemons.stop(cluster.name, "mlflow"))
+    ended = {address: _end_worker(cluster, host, address, say) for address in workers}
+    left = [address for address, told in ended.items() if told is None]
+    said += _run(host, daemons.stop(cluster.name, "mlflow"))
     if not cluster.is_here:
         # Ray's launcher notes in this file, on either side, which hosts it believes to be up.
         from ray.autoscaler._private.local.config import get_state_path
@@ -162,13 +167,14 @@ def end(cluster: Launcher, say: Say) -> None:
             f"`kdsweep down --cluster {shlex.quote(str(cluster.path))}` again when the head "
             "reaches them."
         )
+    return daemons.ENDS in "".join([said, *filter(None, ended.values())])
 
 
-def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) -> bool:
+def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) -> str | None:
     """By way of the head, which has reached the worker to start it; this machine may not.
 
     Returns:
-        Whether nothing of the cluster runs there any more.
+        What was said there; None where something of the cluster may run there still.
     """
     auth = cluster.config["auth"]
     identity = "-i ~/ray_bootstrap_key.pem " if auth.get("ssh_private_key") else ""
@@ -181,8 +187,8 @@ def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) ->
     # Where the head reaches no worker, its ssh fails as one that does not reach the head would.
     ran = head.run(f"ssh {identity}{options} {where} {script} || exit 1")
     if ran.code != 0:
-        say(f"Worker {address} could not be ended: {ran.output.strip()}")
-    return ran.code == 0
+        say(f"Worker {address} could not be ended: {mask(ran.output.strip())}")
+    return ran.output if ran.code == 0 else None
 
 
 def _start_here(config: dict[str, Any]) -> None:
@@ -191,12 +197,14 @@ def _start_here(config: dict[str, Any]) -> None:
             _run(Here(), line, timeout_s=1800.0)
 
 
-def _run(host: Here | Host, script: str, *, timeout_s: float = 120.0) -> None:
+def _run(host: Here | Host, script: str, *, timeout_s: float = 120.0) -> str:
     ran = host.run(script, timeout_s=timeout_s)
     if ran.code != 0:
         raise ResourceError(
-            f"a command failed on {host.name} with exit code {ran.code}: {script}\n{ran.output}"
+            f"a command failed on {host.name} with exit code {ran.code}: "
+            f"{mask(script)}\n{mask(ran.output)}"
         )
+    return ran.output
 
 
 def _start_by_ray(cluster: Launcher, config: dict[str, Any]) -> dict[str, Any]:
@@ -216,8 +224,8 @@ def _logged(cluster: Launcher, what: str) -> Iterator[None]:
             yield
         except (Exception, SystemExit) as error:  # Ray raises whatever comes, and exits
             file.flush()
-            tail = "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            words = str(error) if not isinstance(error, SystemExit) else ""
+            tail = mask("\n".join(path.read_text(errors="replace").splitlines()[-15:]))
+            words = mask(str(error)) if not isinstance(error, SystemExit) else ""
             raise ResourceError(
                 f"Ray's launcher failed for cluster {cluster.name!r}. {words}\n"
                 f"The end of {path}:\n{tail}"
@@ -270,7 +278,8 @@ def _await(cluster: Launcher) -> None:
             ran = host.run(daemons.alive(cluster.name, "ray"))
             if ran.code == daemons.ENDED:
                 raise ResourceError(
-                    f"Ray ended on {host.name} soon after its start. Its log says:\n{ran.output}"
+                    f"Ray ended on {host.name} soon after its start. Its log says:\n"
+                    f"{mask(ran.output)}"
                 )
             if time.monotonic() > until:
                 raise ResourceError(f"Ray on {host.name} does not answer within {_READY_S:.0f} s.")

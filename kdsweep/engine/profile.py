@@ -112,6 +112,24 @@ def static_profile(spec: RunSpec, place: Place) -> dict[str, float]:
     return student if spec.teacher is None else {**student, **ratios(student, count(spec.teacher))}
 
 
+def num_parameters(spec: RunSpec, home: Path) -> dict[str, float]:
+    """What `static_profile` knows where the data is not there, on which MACs depend.
+
+    Returns:
+        ``params`` and, with a teacher, ``params_ratio``.
+
+    Raises:
+        DataError: The networks depend on the data too: its classes are counted.
+    """
+    model_input = task_of(spec.task)(spec.data, spec.loss, home=home).model_input()
+
+    def count(choice: ModelChoice) -> dict[str, float]:
+        return {"params": _params(build_model(choice.model, choice.config, model_input))}
+
+    student = count(spec.student)
+    return student if spec.teacher is None else {**student, **ratios(student, count(spec.teacher))}
+
+
 def teacher_profile(
     spec: RunSpec, task: Task, home: Path, device: torch.device
 ) -> dict[str, float] | None:
@@ -166,9 +184,13 @@ def data_identity(spec: RunSpec) -> dict[str, Any]:
 
 def _static(model: Model, samples: list[Batch]) -> dict[str, float]:
     return {
-        "params": float(sum(p.numel() for p in model.parameters() if p.requires_grad)),
+        "params": _params(model),
         "macs": statistics.fmean(model.macs(sample) for sample in samples),
     }
+
+
+def _params(model: Model) -> float:
+    return float(sum(p.numel() for p in model.parameters() if p.requires_grad))
 
 
 def _samples(task: Task) -> list[Batch]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +15,18 @@ FEWEST_TRIALS = 6
 
 
 def importances(
-    rows: Sequence[tuple[Mapping[str, Any], float]], *, direction: Direction, method: str, seed: int
+    rows: Sequence[tuple[Mapping[str, Any], float]],
+    *,
+    sweep: str,
+    direction: Direction,
+    method: str,
+    seed: int,
 ) -> dict[str, float]:
     """Shares of a metric's variation that each parameter explains, largest first.
 
     Args:
         rows: Per finished trial its parameters and the metric's value.
+        sweep: Name of the sweep, for messages.
         direction: The better direction of the metric.
         method: ``fanova`` (Hutter et al., ICML 2014: of the whole variation) or ``ped_anova``
             (Watanabe et al., IJCAI 2023: of what sets the best trials apart).
@@ -36,8 +43,9 @@ def importances(
     rows = [(params, value) for params, value in rows if math.isfinite(value)]
     if len(rows) < FEWEST_TRIALS:
         raise SweepError(
-            f"importance needs at least {FEWEST_TRIALS} finished trials, there are {len(rows)}. "
-            "Add trials: kdsweep resume NAME --more N."
+            f"importance needs at least {FEWEST_TRIALS} finished trials of the search, and sweep "
+            f"{sweep!r} has {len(rows)}. Add at least {FEWEST_TRIALS - len(rows)}: "
+            f"kdsweep resume {shlex.quote(sweep)} --more {FEWEST_TRIALS - len(rows)}"
         )
     shared = [
         name

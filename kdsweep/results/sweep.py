@@ -219,7 +219,7 @@ class Sweep:
             if record.kind == "search" and record.state == "finished"
         ]
         direction: Direction = direction_of(metric, self.info.spec)
-        shares = importances(rows, direction=direction, method=method, seed=0)
+        shares = importances(rows, sweep=self.name, direction=direction, method=method, seed=0)
         frame = pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())})
         frame.attrs.update(metric=metric, method=method, trials=len(rows))
         return frame

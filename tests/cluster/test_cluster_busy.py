@@ -127,6 +127,15 @@ def test_a_command_that_takes_too_long_is_told():
         Here().run("exec sleep 60", timeout_s=1.0)
 
 
+def test_a_command_that_fails_is_told_without_the_secret_in_it(cluster, tmp_path):
+    lines = "setup_commands: ['export API_TOKEN=topsecret; echo $API_TOKEN >/dev/null; exit 5']\n"
+    cluster.path.write_text(cluster.path.read_text() + lines)
+    with pytest.raises(ResourceError, match=r"exit code 5: export API_TOKEN=\*\*\*;") as caught:
+        up.start(load_cluster(cluster.path), lambda _: None)
+    assert "topsecret" not in str(caught.value)
+    assert starts(tmp_path) == []
+
+
 def test_launches_at_the_same_moment_start_a_cluster_once(cluster, tmp_path):
     together, said, answers = threading.Barrier(3, timeout=60), [], []
 
@@ -154,8 +163,7 @@ def test_a_cluster_that_a_launch_is_starting_is_not_ended_before_it_is_up(cluste
         started.set()  # by the first words of the one that waits
 
     def take_down() -> None:
-        end(cluster, say)
-        ended.append(len(starts(tmp_path)))
+        ended.append((end(cluster, say), len(starts(tmp_path))))
 
     thread = threading.Thread(target=take_down)
     with up.alone(cluster, lambda _: None):
@@ -164,6 +172,7 @@ def test_a_cluster_that_a_launch_is_starting_is_not_ended_before_it_is_up(cluste
         up.start(cluster, lambda _: None)
     thread.join()
     assert said[0] == "Another command starts, joins or ends cluster slow: waiting for it."
-    assert ended == [1]
+    assert ended == [(True, 1)]
+    assert not end(cluster, say)  # nothing of it is left
     with up.joined(cluster) as link:
         assert link is None

@@ -121,6 +121,18 @@ def test_a_cluster_that_is_not_up_says_what_starts_it(kdsweep, tmp_path, unused_
         assert "cluster 'local' is not up. `kdsweep launch SWEEP.yaml --cluster" in done.stderr
 
 
+def test_the_end_of_a_cluster_that_is_not_up_says_that_there_is_nothing_to_do(
+    kdsweep, tmp_path, unused_ports
+):
+    dashboard, _ = unused_ports
+    path = tmp_path / "c.yaml"
+    path.write_text(Path(LOCAL).read_text().replace("8265", str(dashboard)))
+    done = kdsweep("down", "--cluster", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Cluster local is not up: there is nothing to do.")
+    assert len(done.stdout.splitlines()) == 1
+
+
 @pytest.fixture
 def unused_ports():
     from kdsweep.cluster.ssh import free_ports

@@ -135,8 +135,10 @@ def test_a_daemon_starts_stays_and_ends(node):
     assert Path(started[1]).stat().st_mode & 0o777 == 0o700
     assert {"KDSWEEP_HOME=/shared", "RAY_AUTH_MODE=token"} <= set(notes)
     assert f"RAY_AUTH_TOKEN_PATH={node}/home/.kdsweep/clusters/one/token" in notes
-    assert bash(daemons.stop("one", "ray")).returncode == 0
+    done = bash(daemons.stop("one", "ray"))
+    assert (done.returncode, done.stdout) == (0, f"{daemons.ENDS}ray\n")
     assert not runs(pid)
+    assert bash(daemons.stop("one", "ray")).stdout == ""
     assert bash(daemons.alive("one", "ray")).returncode != 0
 
 

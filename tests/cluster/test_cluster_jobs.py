@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 
 from kdsweep.cluster.jobs import Jobs, Link
-from kdsweep.cluster.launch import flag_of, follow
+from kdsweep.cluster.launch import flag_of, follow, reach
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.ssh import free_ports
-from kdsweep.errors import ResourceError, SweepError
+from kdsweep.errors import ResourceError, SpecError, SweepError
 
 Answer = tuple[int, str]
 
 
 @contextmanager
-def dashboard(take: Callable[[int], Answer]) -> Iterator[Link]:
-    """A dashboard that knows no job; `take` answers the n-th submission."""
+def dashboard(take: Callable[[int], Answer], jobs: str = "[]") -> Iterator[Link]:
+    """A dashboard that knows these jobs; `take` answers the n-th submission."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(200, "[]" if "jobs" in self.path else '{"ray_version": "2.60.0"}')
+            self._answer(200, jobs if "jobs" in self.path else '{"ray_version": "2.60.0"}')
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -70,6 +70,23 @@ def test_a_job_that_the_cluster_refuses_is_not_sent_again():
 
     with dashboard(take) as link, pytest.raises(SweepError, match=r"(?s)job kdsweep-a: .*no room"):
         Jobs(link).submit("a", "true", {})
+
+
+def test_a_sweep_that_runs_already_is_named_with_commands_that_can_be_pasted():
+    running = {
+        **{"type": "SUBMISSION", "submission_id": "kdsweep-a", "status": "RUNNING"},
+        **{"entrypoint": "true", "metadata": {"kdsweep_sweep": "a"}, "start_time": 0},
+    }
+    with (
+        dashboard(lambda _: (200, "{}"), json.dumps([running])) as link,
+        pytest.raises(SweepError, match="is running on this cluster already") as caught,
+    ):
+        Jobs(link, "--cluster 'my c.yaml'").submit("a", "true", {})
+    commands = str(caught.value).split("`")[1::2]
+    assert [shlex.split(command) for command in commands] == [
+        ["kdsweep", "logs", "a", "-f", "--cluster", "my c.yaml"],
+        ["kdsweep", "stop", "a", "--cluster", "my c.yaml"],
+    ]
 
 
 @contextmanager
@@ -141,3 +158,18 @@ def test_the_next_command_names_a_cluster_file_as_the_shell_wants_it(tmp_path):
     path.write_text((Path(__file__).parents[2] / "cluster" / "local.yaml").read_text())
     words = shlex.split(f"kdsweep status {flag_of(load_cluster(path))}")
     assert words == ["kdsweep", "status", "--cluster", str(path)]
+
+
+def test_advice_about_a_cluster_file_can_be_pasted_whatever_its_path(tmp_path):
+    path = tmp_path / "it's here" / "c.yaml"
+    path.parent.mkdir()
+    shipped = (Path(__file__).parents[2] / "cluster" / "local.yaml").read_text()
+    path.write_text(shipped.replace("8265", str(free_ports(1)[0])))
+    with pytest.raises(ResourceError, match="is not up") as caught, reach(load_cluster(path)):
+        pass
+    command = str(caught.value).split("`")[1]
+    assert shlex.split(command)[-2:] == ["--cluster", str(path)]
+    path.write_text("run: {}\nsweep: {}\n")
+    with pytest.raises(SpecError, match="is a sweep file") as told:
+        load_cluster(path)
+    assert shlex.split(str(told.value).partition("Write: ")[2])[2] == str(path)

@@ -12,7 +12,13 @@ from torch import nn
 
 from kdsweep.engine import profile as module
 from kdsweep.engine.place import Place
-from kdsweep.engine.profile import profile, ratios, static_profile, teacher_profile
+from kdsweep.engine.profile import (
+    num_parameters,
+    profile,
+    ratios,
+    static_profile,
+    teacher_profile,
+)
 
 CPU = torch.device("cpu")
 # The tiny network of width 1: 2 x 16 + 16, batch norm 2 x 16, 16 x 3 + 3.
@@ -102,6 +108,14 @@ def test_a_run_without_teacher_has_no_ratios(
     spec = run_spec()
     alone = spec.model_copy(update={"teacher": None, "method": None})
     assert set(static_profile(alone, place())) == {"params", "macs"}
+
+
+def test_parameters_are_the_same_whether_or_not_the_data_is_there(
+    run_spec: Callable[..., Any], place: Callable[..., Place], tmp_path: Path
+) -> None:
+    counted = num_parameters(run_spec(), tmp_path)
+    assert set(counted) == {"params", "params_ratio"}
+    assert counted.items() <= static_profile(run_spec(), place()).items()
 
 
 def test_the_teacher_is_profiled_once_per_machine(

@@ -1,6 +1,9 @@
 """What the command line says to bad input: one clear message, exit code 2, never a traceback."""
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,10 +22,11 @@ QUICKSTART = str(Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 @pytest.fixture
 def kdsweep(capfd, monkeypatch, tmp_path):
     """Runs the command line; gives what it printed to the error stream."""
+    monkeypatch.setenv("KDSWEEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*words: str) -> str:
-        given = ["kdsweep", *words, "--home", str(tmp_path / "home")]
-        monkeypatch.setattr(sys, "argv", given)
+        monkeypatch.setattr(sys, "argv", ["kdsweep", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         told = capfd.readouterr()
@@ -61,6 +65,70 @@ def test_a_missing_data_root_is_named_before_anything_starts(kdsweep, sweep_file
     told = kdsweep("launch", str(sweep_file), "run.data.root=/no/such/root")
     assert "/no/such/root" in told and "sequences" in told
     assert not (tmp_path / "home" / "sweeps" / "small" / "runs").exists()
+
+
+def check(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kdsweep", "check", *words, "--home", str(home)]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("more", [[], ["--no-macs"]])
+def test_check_refuses_a_missing_root_as_launch_would_but_shows_the_rest(
+    tmp_path, sweep_file, more
+):
+    ended = check(str(sweep_file), "run.data.root=/no/such/root", *more, home=tmp_path)
+    assert ended.returncode == 2, ended
+    assert "there is no folder /no/such/root" in ended.stderr
+    assert "run.data.root=PATH" in ended.stderr and "Traceback" not in ended.stderr
+    assert "method.point_output" in ended.stdout and "undistilled" in ended.stdout
+    rows = [line for line in ended.stdout.splitlines() if "as written" in line]
+    if more:
+        assert not rows
+    else:
+        (row,) = rows
+        assert re.search(r"[\d,]{4,} +\d\.\d\dx +needs data +may train", row)
+
+
+def test_check_of_data_that_kdsweep_makes_itself_needs_no_root(tmp_path):
+    ended = check(QUICKSTART, "--no-macs", home=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(kdsweep):
+    told = kdsweep("lanch")
+    assert "Unknown command 'lanch'. Did you mean launch? Valid: launch, " in told
+    assert "Unknown command 'chek'. Did you mean check? Valid: check, synth." in kdsweep(
+        "data", "chek"
+    )
+    assert "--cluster" in kdsweep("launch", QUICKSTART, "--cluter", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data", "synth", "kity", "--out", "x"], "'kity' is not known. Valid: semantickitti."),
+        (["data", "check", "x", "--format", "cub"], "'cub' is not known. Did you mean cub200?"),
+        (["resume", "x", "--retry", "all"], "'all' is not known. Valid: failed."),
+        (["resume", "x", "--more", "-1"], "must be >= 0, got '-1'"),
+        (["ui", "--port", "99999"], "must be <= 65535, got '99999'"),
+        (["run", QUICKSTART, "--out", ""], "the argument after '--out' is empty"),
+        (["resume", "x", "--more", "two"], "must be a whole number, got 'two'"),
+        (
+            ["data", "synth", "semantickitti", "--out", "x", "--scenes", "0", "--beams", "1"],
+            "--scenes must be >= 1, got 0; --beams must be >= 4, got 1",
+        ),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_told_in_plain_words(kdsweep, words, told):
+    answer = kdsweep(*words)
+    assert told in answer
+    assert "Value error" not in answer and "Input should" not in answer
+
+
+def test_a_file_where_a_folder_is_needed_is_told(kdsweep, sweep_file):
+    told = kdsweep("run", str(sweep_file), "--out", str(sweep_file))
+    assert f"{sweep_file}: is a file, where a folder is needed" in told
 
 
 def test_a_truncated_scan_is_named_with_expected_and_found_sizes(kdsweep, sweep_file, tmp_path):
