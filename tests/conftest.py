@@ -14,6 +14,12 @@ _ONLY_WHERE_ASKED = {
 }
 
 
+def pytest_configure() -> None:
+    """Takes away what a developer's shell says of homes and stores: tests have their own."""
+    for name in ("KDSWEEP_HOME", "MLFLOW_TRACKING_URI"):
+        os.environ.pop(name, None)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips what takes long unless ``-m`` asks for it."""
     for marker, why in _ONLY_WHERE_ASKED.items():

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shlex
 import signal
 import socket
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from kdsweep.errors import SweepError, did_you_mean
 from kdsweep.sweep.lock import holder, is_running
+from kdsweep.tracking import where
 
 
 def print_status(home: Path, name: str | None) -> None:
@@ -23,7 +23,7 @@ def print_status(home: Path, name: str | None) -> None:
         folder = home / "sweeps" / each
         state = f"running: {holder(folder)}" if is_running(folder) else "not running"
         print(f"{each:30} {state}")
-    print(f"Next:  kdsweep show {shlex.quote(names[0])}")
+    print(f"Next:  {where(home).command('show', names[0])}")
 
 
 def stop(home: Path, name: str, *, timeout_s: float = 120.0) -> None:
@@ -57,7 +57,7 @@ def stop(home: Path, name: str, *, timeout_s: float = 120.0) -> None:
                 f"sweep {name!r} has not stopped within {timeout_s:.0f} s: {holder(folder)}."
             )
         time.sleep(0.2)
-    print(f"Stopped.\nNext:  kdsweep resume {shlex.quote(name)}")
+    print(f"Stopped.\nNext:  {where(home).command('resume', name)}")
 
 
 def _names(home: Path) -> list[str]:

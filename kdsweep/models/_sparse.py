@@ -133,7 +133,7 @@ class Convolution:
             self.training = mode
 
 
-class SubMConv(Convolution, spconv.SubMConv3d):
+class SubMConv(Convolution, spconv.SubMConv3d):  # type: ignore[name-defined]
     """Submanifold convolution: the output has the input's cells.
 
     Index pairs are shared under ``level<n>/<k0>x<k1>x<k2>``: different kernels must never share a
@@ -153,7 +153,7 @@ class SubMConv(Convolution, spconv.SubMConv3d):
         )
 
 
-class DownConv(Convolution, spconv.SparseConv3d):
+class DownConv(Convolution, spconv.SparseConv3d):  # type: ignore[name-defined]
     """Strided sparse convolution 3x3x3, padding 1: from ``level`` to ``level + 1``."""
 
     def __init__(self, level: int, channels: int, stride: Kernel) -> None:
@@ -203,7 +203,7 @@ class DownConv(Convolution, spconv.SparseConv3d):
         return y
 
 
-class InverseConv(Convolution, spconv.SparseInverseConv3d):
+class InverseConv(Convolution, spconv.SparseInverseConv3d):  # type: ignore[name-defined]
     """Undoes the geometry of the `DownConv` that starts at ``level``: restores its input cells."""
 
     def __init__(self, level: int, channels: int) -> None:

@@ -2,9 +2,8 @@
 
 import json
 import math
-import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kdsweep.errors import SweepError
@@ -16,8 +15,8 @@ FEWEST_TRIALS = 6
 
 def importances(
     rows: Sequence[tuple[Mapping[str, Any], float]],
+    more: Callable[[int], str],
     *,
-    sweep: str,
     direction: Direction,
     method: str,
     seed: int,
@@ -26,7 +25,7 @@ def importances(
 
     Args:
         rows: Per finished trial its parameters and the metric's value.
-        sweep: Name of the sweep, for messages.
+        more: The command that adds a number of trials, for messages.
         direction: The better direction of the metric.
         method: ``fanova`` (Hutter et al., ICML 2014: of the whole variation) or ``ped_anova``
             (Watanabe et al., IJCAI 2023: of what sets the best trials apart).
@@ -43,9 +42,9 @@ def importances(
     rows = [(params, value) for params, value in rows if math.isfinite(value)]
     if len(rows) < FEWEST_TRIALS:
         raise SweepError(
-            f"importance needs at least {FEWEST_TRIALS} finished trials of the search, and sweep "
-            f"{sweep!r} has {len(rows)}. Add at least {FEWEST_TRIALS - len(rows)}: "
-            f"kdsweep resume {shlex.quote(sweep)} --more {FEWEST_TRIALS - len(rows)}"
+            f"importance needs at least {FEWEST_TRIALS} finished trials of the search, and there "
+            f"are {len(rows)}. Add at least {FEWEST_TRIALS - len(rows)}: "
+            f"{more(FEWEST_TRIALS - len(rows))}"
         )
     shared = [
         name

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from kdsweep.results.measured import UNDISTILLED, Candidate, candidates, competi
 from kdsweep.results.pareto import non_dominated
 from kdsweep.results.selection import eligible, parse
 from kdsweep.results.trial import Trial
-from kdsweep.tracking import Tracker, TrialRecord, connect
+from kdsweep.tracking import Tracker, TrialRecord, Where
+
+_DEFAULT = Where()
 
 RATIOS = ("params_ratio", "macs_ratio", "latency_ratio", "peak_memory_ratio", "file_ratio")
 """Teacher / student: above 1 the student is the smaller."""
@@ -44,18 +45,20 @@ class Sweep:
         metrics: All metrics that some trial has.
     """
 
-    def __init__(self, name: str, tracker: Tracker) -> None:
+    def __init__(self, name: str, tracker: Tracker, where: Where = _DEFAULT) -> None:
         """Reads a sweep.
 
         Args:
             name: Name of the sweep.
             tracker: Where it was recorded.
+            where: What commands and calls have to say to find it.
 
         Raises:
             TrackingError: There is no such sweep; the message lists the nearest names.
         """
         self.name = name
         self.tracker = tracker
+        self.where = where
         self.refresh()
 
     def refresh(self) -> "Sweep":
@@ -219,7 +222,8 @@ class Sweep:
             if record.kind == "search" and record.state == "finished"
         ]
         direction: Direction = direction_of(metric, self.info.spec)
-        shares = importances(rows, sweep=self.name, direction=direction, method=method, seed=0)
+        more = lambda n: self.where.command("resume", self.name, "--more", str(n))  # noqa: E731
+        shares = importances(rows, more, direction=direction, method=method, seed=0)
         frame = pd.DataFrame({"parameter": list(shares), "importance": list(shares.values())})
         frame.attrs.update(metric=metric, method=method, trials=len(rows))
         return frame
@@ -331,19 +335,3 @@ def _row(
         **{name: one.mean(name) for name in names},
         **one.record.params,
     }
-
-
-def open_sweep(
-    name: str, *, tracking_uri: str | None = None, home: str | Path | None = None
-) -> Sweep:
-    """Opens a sweep to ask for its results, while it runs or afterwards.
-
-    Args:
-        name: Name of the sweep.
-        tracking_uri: MLflow store or server; None for the database in `home`.
-        home: Folder of all that kdsweep writes; None for $KDSWEEP_HOME, else ./kdsweep_runs.
-
-    Raises:
-        TrackingError: There is no such sweep; the message lists the nearest names.
-    """
-    return Sweep(name, connect(tracking_uri, home))

@@ -86,7 +86,7 @@ def trial_view(sweep: Sweep, trial: Trial) -> RenderableType:
         grid.add_row("Over undistilled", Text(none if gain is None else wording.gain_words(gain)))
     for name, value in trial.params.items():
         grid.add_row(Text(name), Text(wording.parameter(value)))
-    load = f'kdsweep.open_sweep("{sweep.name}")["{trial.id}"].load_student()'
+    load = f'{sweep.where.call(sweep.name)}["{trial.id}"].load_student()'
     grid.add_row("Load it", Text(load, style="cyan"))
     return grid
 

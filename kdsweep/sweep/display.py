@@ -14,6 +14,7 @@ from kdsweep.sweep.ledger import Entry, Record
 from kdsweep.sweep.overhead import overhead
 from kdsweep.sweep.progress import Row, View, view
 from kdsweep.sweep.summary import results_of
+from kdsweep.tracking import Where
 
 
 class Display:
@@ -74,18 +75,20 @@ class Display:
     def _render(self) -> RenderableType:
         return render(self._view, time.time())
 
-    def summary(self, name: str, folder: Path, record: Record, state: str, reason: str) -> None:
+    def summary(
+        self, name: str, folder: Path, record: Record, state: str, reason: str, where: Where
+    ) -> None:
         """Prints how the sweep ended, the trade-off, the overhead, and where to look next."""
         if self._console is None:
             return
-        with results_of(name, folder / "journal.jsonl") as sweep:
+        with results_of(name, folder / "journal.jsonl", where) as sweep:
             self._console.print(tables.sweep_view(sweep))
         measured = overhead(record)
         lines = [f"Overhead: {measured}."] if measured else []
         lines.append(
             f"{state.capitalize()} after {wording.duration(record.wall_s)}. {reason}".rstrip()
         )
-        lines += next_steps(name, folder, state)
+        lines += next_steps(name, folder, state, where)
         self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
@@ -95,15 +98,16 @@ def make_display(objectives: dict[str, str], trials: int, *, quiet: bool) -> Dis
     return Display(console, objectives, trials)
 
 
-def next_steps(name: str, folder: Path, state: str) -> list[str]:
+def next_steps(name: str, folder: Path, state: str, where: Where) -> list[str]:
     """Commands for what one does next."""
     if state != "finished":
-        return [f"Go on:   kdsweep resume {name}"]
+        return [f"Go on:   {where.command('resume', name)}"]
+    look = [where.command(*words) for words in (["ui"], ["show", name], ["pareto", name])]
     report = folder / "summary" / "report.html"
     return [
-        f"Look:    kdsweep ui    kdsweep show {name}    kdsweep pareto {name}",
+        f"Look:    {'    '.join(look)}",
         *([f"Report:  {report}"] if report.is_file() else []),
-        f'Python:  kdsweep.open_sweep("{name}").best().load_student()',
+        f"Python:  {where.call(name)}.best().load_student()",
     ]
 
 

@@ -17,11 +17,13 @@ from kdsweep.errors import ResourceError, TrackingError
 from kdsweep.sweep import journal
 from kdsweep.sweep.journal import Event
 from kdsweep.sweep.transcribe import Scribe
-from kdsweep.tracking import Tracker, TrackingUnavailable
+from kdsweep.tracking import Tracker, TrackingUnavailable, Where
 
 _POLL_S = 0.3
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+
+_DEFAULT = Where()
 
 STATE = "published.json"
 
@@ -36,6 +38,7 @@ class Publisher:
         folder: The sweep's folder, which holds the journal.
         connect: Opens the tracker; called in the publisher's thread.
         note: Shows one line to the user.
+        where: What a later command has to say to find the sweep.
         wait_s: First pause after a failure; doubles up to 30 s.
     """
 
@@ -45,6 +48,7 @@ class Publisher:
         folder: Path,
         connect: Connect,
         note: Callable[[str], None],
+        where: Where = _DEFAULT,
         wait_s: float = _FIRST_WAIT_S,
     ) -> None:
         self._sweep = sweep
@@ -53,6 +57,7 @@ class Publisher:
         self._state = folder / STATE
         self._connect = connect
         self._note = note
+        self._resume = where.command("resume", sweep)
         self._wait_s = wait_s
         self._offset = _read_offset(folder)
         self._scribe: Scribe | None = None
@@ -87,7 +92,7 @@ class Publisher:
             if (left := self._left()) and self._begun():
                 self._note(
                     f"Tracking has not got {left} of the sweep's events. None is lost: they are "
-                    f"in {self._journal} and are sent by `kdsweep resume {self._sweep}`."
+                    f"in {self._journal} and are sent by `{self._resume}`."
                 )
         return self._left()
 

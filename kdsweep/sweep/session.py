@@ -21,43 +21,15 @@ from kdsweep.sweep.background import Background
 from kdsweep.sweep.budget import Budget
 from kdsweep.sweep.copies import SweepCopies
 from kdsweep.sweep.interrupt import Interrupt, on_signals
-from kdsweep.sweep.jobs import ENGINE, Job
+from kdsweep.sweep.jobs import Job
 from kdsweep.sweep.keep import prune
 from kdsweep.sweep.ledger import Ledger, Plan, Record
 from kdsweep.sweep.planner import Planner
 from kdsweep.sweep.resources import Layout, Need, plan_layout
+from kdsweep.sweep.settings import Settings
 
 _JOIN_S = 300.0
 """So long may nodes take to join a cluster on which no trial fits yet: it may just be starting."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a process runs a sweep; nothing of it changes a result.
-
-    Attributes:
-        home: Folder of everything that kdsweep writes.
-        folder: The sweep's folder in it.
-        address: Ray cluster to join; None starts one on this machine.
-        trials: Sampled trials in all.
-        retry_failed: Whether failed trials run again.
-        execute: The function that trains a run, ``module:function``. Another than the engine's
-            needs no data, and nothing is known of its students before training.
-        storage: URI of the remote storage that `home` stands for; empty: there is none.
-    """
-
-    home: Path
-    folder: Path
-    address: str | None = None
-    trials: int = 0
-    retry_failed: bool = False
-    execute: str = ENGINE
-    storage: str = ""
-
-    @property
-    def trains(self) -> bool:
-        """Whether runs go through the engine."""
-        return self.execute == ENGINE
 
 
 @dataclass(frozen=True)
@@ -131,9 +103,10 @@ class Session:
                         data.result()
                         end = self._search(pool, slots, interrupt)
             except RayError as error:
+                again = self._settings.where.command("resume", self._spec.name)
                 raise SweepError(
                     f"Ray went down: {type(error).__name__}: {error}. Everything recorded is "
-                    f"whole: continue with `kdsweep resume {self._spec.name}`."
+                    f"whole: continue with `{again}`."
                 ) from error
         shutil.rmtree(self._settings.folder / "ray", ignore_errors=True)
         return end

@@ -12,18 +12,20 @@ from kdsweep.results import Sweep
 from kdsweep.results.summary import Summary
 from kdsweep.sweep import journal
 from kdsweep.sweep.transcribe import Scribe
-from kdsweep.tracking import MemoryTracker
+from kdsweep.tracking import MemoryTracker, Where
+
+_DEFAULT = Where()
 
 
 @contextmanager
-def results_of(name: str, path: Path) -> Iterator[Sweep]:
+def results_of(name: str, path: Path, where: Where = _DEFAULT) -> Iterator[Sweep]:
     """A sweep's results as `kdsweep.open_sweep` gives them, read from its journal."""
     tracker = MemoryTracker()
     try:
         scribe = Scribe(name, tracker, files=False)
         for event in journal.events(path):
             scribe.tell(event)
-        yield Sweep(name, tracker)
+        yield Sweep(name, tracker, where)
     finally:
         tracker.close()
 

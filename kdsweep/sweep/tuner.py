@@ -7,7 +7,7 @@ import platform
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -26,9 +26,10 @@ from kdsweep.sweep.ledger import Ledger, Record
 from kdsweep.sweep.lock import SweepLock
 from kdsweep.sweep.mirror import Mirror
 from kdsweep.sweep.publisher import Publisher, unsent
-from kdsweep.sweep.session import End, Session, Settings
+from kdsweep.sweep.session import End, Session
+from kdsweep.sweep.settings import Settings
 from kdsweep.sweep.summary import summarise
-from kdsweep.tracking import connect
+from kdsweep.tracking import asked_uri, connect, where
 
 JOURNAL = "journal.jsonl"
 _SPEC = "sweep.json"
@@ -93,8 +94,8 @@ def launch(
         elif record.started:
             raise SweepError(
                 f"sweep {spec.name!r} exists already ({_words(record)}) in {settings.folder}. "
-                f"Continue it with `kdsweep resume {spec.name}`, or launch under another name: "
-                f"sweep.name={spec.name}-2"
+                f"Continue it with `{where(home, tracking_uri).command('resume', spec.name)}`, "
+                f"or launch under another name: sweep.name={spec.name}-2"
             )
         files.write_json(settings.folder / _SPEC, spec.to_dict())
         if text:
@@ -146,7 +147,7 @@ def resume(
                 f"sweep {name!r} has finished: nothing is left to do. Use --more N for more "
                 "trials, or --retry failed to run failed ones again."
             )
-        settings = _settings(name, home, address, asked + more, execute, retry == "failed")
+        settings = replace(settings, trials=asked + more, retry_failed=retry == "failed")
         return _run(spec, settings, mirror, tracking_uri, quiet, resumed=record.started)
 
 
@@ -171,7 +172,6 @@ def _settings(
     address: str | None,
     trials: int,
     execute: str,
-    retry_failed: bool = False,
 ) -> Settings:
     root = home_folder(home)
     return Settings(
@@ -179,7 +179,6 @@ def _settings(
         folder=root / "sweeps" / name,
         address=address,
         trials=trials,
-        retry_failed=retry_failed,
         execute=execute,
         storage=home_uri(home),
     )
@@ -216,6 +215,7 @@ def _run(
     folder = settings.folder
     interrupt = Interrupt()
     uri = _tracking(spec, settings, tracking_uri)
+    settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
     session = len(Record.read(folder / JOURNAL).starts) + 1
     copies = (
@@ -223,7 +223,11 @@ def _run(
     )
     after = copies.after if copies else lambda _: None
     publisher = Publisher(
-        spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note
+        spec.name,
+        folder,
+        connect=lambda: connect(uri, settings.home),
+        note=display.note,
+        where=settings.where,
     )
     with on_signals(interrupt), Ledger.open(folder / JOURNAL, after) as ledger, publisher, display:
         ledger.write(
@@ -244,7 +248,7 @@ def _run(
         display.close()
         publisher.finish(timeout_s=5.0 if stopped else 60.0)
         after("sweep_ended")  # how much the tracker has got by now
-        display.summary(spec.name, folder, ledger.record, end.state, end.reason)
+        display.summary(spec.name, folder, ledger.record, end.state, end.reason, settings.where)
     return Finished(spec.name, end.state, end.reason, folder, ledger.record)
 
 
@@ -254,10 +258,15 @@ def _send(
     """Sends what the tracker of a finished sweep has not got; nothing runs."""
     folder = settings.folder
     uri = _tracking(spec, settings, tracking_uri)
+    settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
     waiting = unsent(folder)
     with Publisher(
-        spec.name, folder, connect=lambda: connect(uri, settings.home), note=display.note
+        spec.name,
+        folder,
+        connect=lambda: connect(uri, settings.home),
+        note=display.note,
+        where=settings.where,
     ) as publisher:
         left = publisher.finish()
     if left:
@@ -272,7 +281,7 @@ def _tracking(spec: SweepSpec, settings: Settings, asked: str | None) -> str | N
     Raises:
         SweepError: The home is remote storage, where no database and no artifacts can live.
     """
-    uri = asked or (spec.tracking.uri if spec.tracking else None)
+    uri = asked_uri(asked) or (spec.tracking.uri if spec.tracking else None)
     if settings.storage and not (uri or "").startswith(("http://", "https://")):
         raise SweepError(
             f"home {settings.storage} is remote storage, which cannot hold MLflow's database and "

@@ -12,6 +12,7 @@ from kdsweep.tracking.base import (
     TrialRecord,
 )
 from kdsweep.tracking.memory import MemoryTracker
+from kdsweep.tracking.where import Where, asked_uri, where
 
 __all__ = [
     "MemoryTracker",
@@ -21,7 +22,10 @@ __all__ = [
     "TrackingUnavailable",
     "TrialInfo",
     "TrialRecord",
+    "Where",
+    "asked_uri",
     "connect",
+    "where",
 ]
 
 
@@ -29,8 +33,8 @@ def connect(uri: str | None = None, home: Path | str | None = None) -> Tracker:
     """Opens the MLflow store of a sweep's home, or a server.
 
     Args:
-        uri: ``http(s)://...``, ``sqlite:///...`` or another MLflow tracking URI; None for the
-            database ``mlflow.db`` in `home`.
+        uri: ``http(s)://...``, ``sqlite:///...`` or another MLflow tracking URI; None for
+            $MLFLOW_TRACKING_URI, else the database ``mlflow.db`` in `home`.
         home: Folder of all that kdsweep writes; None for $KDSWEEP_HOME, else ./kdsweep_runs.
 
     Raises:
@@ -38,4 +42,4 @@ def connect(uri: str | None = None, home: Path | str | None = None) -> Tracker:
     """
     from kdsweep.tracking.mlflow import MlflowTracker
 
-    return MlflowTracker(uri, home_folder(home))
+    return MlflowTracker(asked_uri(uri), home_folder(home))

@@ -8,7 +8,7 @@ from made_up_sweep import SPEC, fill, run_trial
 
 from kdsweep.errors import SweepError, TrackingError
 from kdsweep.results import Sweep
-from kdsweep.results.listing import listing
+from kdsweep.results.opening import listing
 from kdsweep.tracking import SweepInfo
 
 
@@ -199,7 +199,7 @@ def test_importance_needs_enough_trials_that_differ(tracker):
     tracker.open_sweep(SweepInfo("s", SPEC))
     for index in range(5):
         run_trial(tracker, f"t{index:03}", 0.5, 0.4, sweep="s", params={"a.b": 1.0})
-    with pytest.raises(SweepError, match=r"at least 6 .* has 5\.") as few:
+    with pytest.raises(SweepError, match=r"at least 6 .* there are 5\.") as few:
         Sweep("s", tracker).importance()
     assert str(few.value).endswith("Add at least 1: kdsweep resume s --more 1")
     run_trial(tracker, "t005", 0.5, 0.4, sweep="s", params={"a.b": 1.0})

@@ -7,7 +7,7 @@ from made_up_sweep import SPEC, run_trial
 from rich.console import Console
 
 from kdsweep.results import Sweep, tables, wording
-from kdsweep.results.listing import listing
+from kdsweep.results.opening import listing
 from kdsweep.tracking import SweepInfo, TrialInfo
 
 

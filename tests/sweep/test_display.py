@@ -7,6 +7,7 @@ from kdsweep.sweep.display import Display, line, next_steps, render
 from kdsweep.sweep.ledger import Entry, Plan, Record
 from kdsweep.sweep.overhead import overhead
 from kdsweep.sweep.progress import view
+from kdsweep.tracking import Where
 
 OBJECTIVES = {"miou": "max", "macs": "min"}
 
@@ -90,4 +91,15 @@ def test_a_line_names_objectives_and_reason():
 
 
 def test_a_sweep_that_did_not_finish_says_how_to_go_on(tmp_path):
-    assert next_steps("pvd", tmp_path, "interrupted") == ["Go on:   kdsweep resume pvd"]
+    assert next_steps("pvd", tmp_path, "interrupted", Where()) == ["Go on:   kdsweep resume pvd"]
+
+
+def test_what_is_pasted_next_finds_the_same_home(tmp_path):
+    elsewhere = Where({"home": "/data/my runs"})
+    (again,) = next_steps("pvd", tmp_path, "interrupted", elsewhere)
+    assert again == "Go on:   kdsweep resume pvd --home '/data/my runs'"
+    look, python = next_steps("pvd", tmp_path, "finished", elsewhere)
+    assert "kdsweep show pvd --home '/data/my runs'" in look
+    assert python == (
+        'Python:  kdsweep.open_sweep("pvd", home="/data/my runs").best().load_student()'
+    )

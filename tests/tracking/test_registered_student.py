@@ -28,12 +28,11 @@ def exported(tmp_path):
 @pytest.fixture
 def tracker(tmp_path):
     tracker = MlflowTracker(None, tmp_path / "home")
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     mlflow.set_tracking_uri(tracker.store.uri)
     mlflow.set_registry_uri(tracker.store.uri)
     yield tracker
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    mlflow.set_tracking_uri(None)  # and no longer in $MLFLOW_TRACKING_URI
+    mlflow.set_registry_uri(None)
 
 
 def test_registry_results_and_file_give_the_same_student(tracker, exported):

@@ -1,20 +1,37 @@
-"""All sweeps of a store, in one table."""
+"""Opens a store: one sweep of it, or all of them in one table."""
 
 import math
 from pathlib import Path
 
 import pandas as pd
 
-from kdsweep.tracking import Tracker, connect
+from kdsweep.results.sweep import Sweep
+from kdsweep.tracking import Tracker, connect, where
 
 _COLUMNS = ["name", "state", "started", "hours", "task", "method", "trials", "headline"]
+
+
+def open_sweep(
+    name: str, *, tracking_uri: str | None = None, home: str | Path | None = None
+) -> Sweep:
+    """Opens a sweep to ask for its results, while it runs or afterwards.
+
+    Args:
+        name: Name of the sweep.
+        tracking_uri: MLflow store or server; None: $MLFLOW_TRACKING_URI, else that in `home`.
+        home: Folder of all that kdsweep writes; None for $KDSWEEP_HOME, else ./kdsweep_runs.
+
+    Raises:
+        TrackingError: There is no such sweep; the message lists the nearest names.
+    """
+    return Sweep(name, connect(tracking_uri, home), where(home, tracking_uri))
 
 
 def list_sweeps(*, tracking_uri: str | None = None, home: str | Path | None = None) -> pd.DataFrame:
     """All sweeps of a store, the latest first.
 
     Args:
-        tracking_uri: MLflow store or server; None for the database in `home`.
+        tracking_uri: MLflow store or server; None: $MLFLOW_TRACKING_URI, else that in `home`.
         home: Folder of all that kdsweep writes; None for $KDSWEEP_HOME, else ./kdsweep_runs.
 
     Returns:
