@@ -4,6 +4,9 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from kdsweep.errors import StorageError
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 _DEFAULT = "kdsweep_runs"
@@ -26,9 +29,20 @@ def home_folder(home: str | Path | None = None) -> Path:
 
 
 def home_uri(home: str | Path | None = None) -> str:
-    """The URI of a home in remote storage; empty where the home is a folder."""
+    """The URI of a home in remote storage; empty where the home is a folder.
+
+    Raises:
+        StorageError: It holds a password, which would stand in messages and records.
+    """
     named = _named(home)
-    return named.rstrip("/") if _URI.match(named) else ""
+    if not _URI.match(named):
+        return ""
+    if urlsplit(named).password is not None:
+        raise StorageError(
+            f"the home {named.partition('://')[0]}://... holds a password. Leave it out, and give "
+            "it in the way of the storage's own driver: its environment variables or its file."
+        )
+    return named.rstrip("/")
 
 
 def _named(home: str | Path | None) -> str:

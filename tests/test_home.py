@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from kdsweep.errors import StorageError
 from kdsweep.home import home_folder, home_uri
 
 
@@ -19,6 +22,14 @@ def test_each_uri_has_a_folder_of_its_own_below_the_scratch_folder(tmp_path, mon
     first, second = home_folder("s3://a/b"), home_folder("s3://a/c")
     assert first.parent == second.parent == tmp_path and first != second
     assert home_folder("s3://a/b/") == first
+
+
+@pytest.mark.parametrize("find", [home_uri, home_folder])
+def test_a_password_in_a_home_is_refused_and_not_repeated(find):
+    with pytest.raises(StorageError, match=r"ftp://\.\.\. holds a password") as refused:
+        find("ftp://me:hidden@host/runs")
+    assert "hidden" not in str(refused.value)
+    assert home_uri("abfs://container@account.net/runs") == "abfs://container@account.net/runs"
 
 
 def test_the_environment_says_where_unless_it_is_told(tmp_path, monkeypatch):

@@ -74,6 +74,8 @@ def claimed(
     desk = folder / f".desk-{turn.number:012d}-{turn.owner or secrets.token_hex(4)}"
     try:
         desk.mkdir(exist_ok=True)
+        # A process that was frozen before it had a desk may have lost the lock by now.
+        alone = alone and _is_at(handle, folder / "lock")
         # Of two that come at once, each having its desk by now, at least one sees the other.
         _clear_others(folder, desk, turn, alone)
         yield desk
@@ -97,7 +99,8 @@ def _acquire(
             return handle, bool(locked)
         os.close(handle)
         waited_s = time.monotonic() - began_s
-        if waited_s > patience_s and _comes_after_all(folder, turn):
+        frozen = not _desks(folder)  # it has the lock, and does not come to its desk
+        if waited_s > patience_s and (frozen or _comes_after_all(folder, turn)):
             return _replace(path), False
         if waited_s > _TOLD_S and not told:
             waits(f"waits for {_holder(folder, turn)} to leave {folder}")

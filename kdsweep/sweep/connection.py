@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from kdsweep.errors import ResourceError
+from kdsweep.sweep.interrupt import keeping_handlers
 from kdsweep.sweep.joining import join
 from kdsweep.sweep.resources import Node
 
@@ -82,7 +83,8 @@ def connected(address: str | None, node: Node | None, log: Path) -> Iterator[Non
     with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
         joined = ray.is_initialized()
         if not joined:
-            with _native_messages_to(file):
+            # Ray's own handlers would end the process at once, also long after the sweep's end.
+            with _native_messages_to(file), keeping_handlers():
                 connect(address, node)
         try:
             yield

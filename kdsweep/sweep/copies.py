@@ -113,18 +113,20 @@ class SweepCopies:
         """Removes from the storage what `keep.prune` removes here."""
         for trial, drop in dropped(spec, record).items():
             weights = drop("student.safetensors")
-            if self._thinned.get(trial) != weights:
+            thin = partial(self._mirror.thin, self._folder / "runs" / trial, drop)
+            if self._thinned.get(trial) != weights and self._try(thin):
                 self._thinned[trial] = weights
-                self._try(partial(self._mirror.thin, self._folder / "runs" / trial, drop))
 
-    def _try(self, call: Callable[[], None]) -> None:
+    def _try(self, call: Callable[[], None]) -> bool:
         try:
             call()
-            self._away = False
         except StorageError as error:
             if not self._away:
                 self._note(f"The sweep goes on, and its record stays in {self._folder}: {error}")
             self._away = True
+            return False
+        self._away = False
+        return True
 
 
 def fetch_record(mirror: Mirror, folder: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupt:
     """A wish to stop, raised by a signal, by an error, or by a caller.
@@ -55,7 +57,7 @@ def on_signals(interrupt: Interrupt) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: A second signal came.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _may_handle():
         yield
         return
 
@@ -64,9 +66,23 @@ def on_signals(interrupt: Interrupt) -> Iterator[None]:
             raise KeyboardInterrupt
         interrupt.raise_(f"stopped by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    with keeping_handlers():
+        for number in _SIGNALS:
+            signal.signal(number, handle)
+        yield
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Puts back the handlers of SIGINT and SIGTERM that are replaced within the context."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None and _may_handle():
+                signal.signal(number, handler)
+
+
+def _may_handle() -> bool:
+    return threading.current_thread() is threading.main_thread()

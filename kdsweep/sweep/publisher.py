@@ -22,6 +22,8 @@ from kdsweep.tracking import Tracker, TrackingUnavailable, Where
 _POLL_S = 0.3
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
+HURRIED_S = 5.0
+"""So long at most is a tracker waited for by a process that shall end."""
 
 _DEFAULT = Where()
 
@@ -62,6 +64,7 @@ class Publisher:
         self._offset = _read_offset(folder)
         self._scribe: Scribe | None = None
         self._deadline: float | None = None
+        self._finished = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -75,7 +78,7 @@ class Publisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.finish(timeout_s=5.0 if error else 60.0)
+        self.finish(timeout_s=HURRIED_S if error else 60.0)
 
     def finish(self, timeout_s: float = 60.0) -> int:
         """Sends what is left, for at most some time.
@@ -83,11 +86,11 @@ class Publisher:
         Returns:
             Events that could not be sent; the user is told.
         """
-        if self._deadline is None:
+        if not self._finished:
+            self._finished = True
             if not self._begun():  # refused before its first trial: nothing that anybody misses
                 timeout_s = 0.0
-            self._deadline = time.monotonic() + timeout_s
-            self._wake.set()
+            self._end_within(timeout_s)
             self._thread.join(timeout_s)
             if (left := self._left()) and self._begun():
                 self._note(
@@ -95,6 +98,15 @@ class Publisher:
                     f"in {self._journal} and are sent by `{self._resume}`."
                 )
         return self._left()
+
+    def hurry(self) -> None:
+        """Shortens `finish`, which another thread is in: somebody waits for the process to end."""
+        self._end_within(HURRIED_S)
+
+    def _end_within(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        self._deadline = end_s if self._deadline is None else min(self._deadline, end_s)
+        self._wake.set()
 
     def _begun(self) -> bool:
         return any(event["event"] == "trial_created" for event in journal.events(self._journal))

@@ -20,7 +20,7 @@ from kdsweep.sweep.admission import Admission
 from kdsweep.sweep.background import Background
 from kdsweep.sweep.budget import Budget
 from kdsweep.sweep.copies import SweepCopies
-from kdsweep.sweep.interrupt import Interrupt, on_signals
+from kdsweep.sweep.interrupt import Interrupt
 from kdsweep.sweep.jobs import Job
 from kdsweep.sweep.keep import prune
 from kdsweep.sweep.ledger import Ledger, Plan, Record
@@ -89,9 +89,8 @@ class Session:
         imports = Background(_import_ray_libraries)
         from ray.exceptions import RayError
 
-        # Ray puts its own handlers in place when it starts; ours come after.
         log = self._settings.folder / "ray.log"
-        with connection.connected(self._settings.address, node, log), on_signals(interrupt):
+        with connection.connected(self._settings.address, node, log):
             try:
                 with self._nodes(need) as nodes:
                     imports.result()

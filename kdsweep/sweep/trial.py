@@ -3,6 +3,7 @@
 This module imports no torch, so that the trial's process stays small.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import ray
@@ -24,7 +25,7 @@ class TrialDriver(tune.Trainable):
     Its configuration holds ``trial``, ``kind``, ``job`` and ``pool``. Every result holds ``news``:
     the updates since the last result and, in the last one, the outcome. Results of epochs also hold
     ``epoch`` and the metrics of the last epoch among them. A scheduler misses none that matters,
-    because workers wait at its rungs.
+    because a result ends at a rung, also where a worker has not waited there for this process.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -53,9 +54,13 @@ class TrialDriver(tune.Trainable):
             updates, outcome, closed = ray.get(
                 self._pool.follow.remote(self._job.trial, self._seen, _POLL_S)
             )
-            self._seen += len(updates)
-            if closed and outcome is None:
+            if not closed:  # else nobody may ask again
+                handed = _up_to_rung(updates, self._job.rungs)
+                outcome = outcome if len(handed) == len(updates) else None
+                updates = handed
+            elif outcome is None:
                 outcome = Outcome("lost", "the sweep ends")
+            self._seen += len(updates)
             if outcome is not None and self._job.storage:
                 from kdsweep.sweep.copies import fetch_results  # brings torch
 
@@ -81,6 +86,14 @@ def beside_the_driver() -> tune.PlacementGroupFactory:
     """
     here = {NODE_ID: ray.get_runtime_context().get_node_id()}
     return tune.PlacementGroupFactory([{"memory": 1}], bundle_label_selector=[here])
+
+
+def _up_to_rung(updates: list[Update], rungs: Collection[int]) -> list[Update]:
+    """The updates up to the first epoch at which a scheduler decides."""
+    for index, update in enumerate(updates):
+        if update.stage == "train" and update.epoch in rungs:
+            return updates[: index + 1]
+    return updates
 
 
 def _result(updates: list[Update], outcome: Outcome | None) -> dict[str, Any]:

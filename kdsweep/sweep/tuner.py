@@ -25,7 +25,7 @@ from kdsweep.sweep.lease import leased
 from kdsweep.sweep.ledger import Ledger, Record
 from kdsweep.sweep.lock import SweepLock
 from kdsweep.sweep.mirror import Mirror
-from kdsweep.sweep.publisher import Publisher, unsent
+from kdsweep.sweep.publisher import HURRIED_S, Publisher, unsent
 from kdsweep.sweep.session import End, Session
 from kdsweep.sweep.settings import Settings
 from kdsweep.sweep.summary import summarise
@@ -99,7 +99,9 @@ def launch(
             )
         files.write_json(settings.folder / _SPEC, spec.to_dict())
         if text:
-            (settings.folder / _FILE).write_text(text, encoding="utf-8")
+            files.write_file(
+                settings.folder / _FILE, lambda path: path.write_text(text, encoding="utf-8")
+            )
         return _run(spec, settings, mirror, tracking_uri, quiet, resumed=False)
 
 
@@ -246,7 +248,11 @@ def _run(
             ledger.write("summary", **asdict(summarise(spec.name, folder)))
         ledger.write("sweep_ended", state=end.state, reason=end.reason)
         display.close()
-        publisher.finish(timeout_s=5.0 if stopped else 60.0)
+        if stopped:
+            publisher.finish(HURRIED_S)
+        else:
+            with interrupt.calling(publisher.hurry):
+                publisher.finish()
         after("sweep_ended")  # how much the tracker has got by now
         display.summary(spec.name, folder, ledger.record, end.state, end.reason, settings.where)
     return Finished(spec.name, end.state, end.reason, folder, ledger.record)

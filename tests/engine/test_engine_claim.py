@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,3 +139,24 @@ def test_the_folder_of_a_process_that_died_is_free_at_once_and_tidied(
     with claimed(tmp_path, turn):
         assert content(tmp_path) == {}
     assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_a_holder_that_is_frozen_before_it_has_a_desk_is_taken_over_and_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    successors: list[Path] = []
+    took_over = claimed(tmp_path, Turn("sweep.t001", 2), patience_s=0.0)
+    make = Path.mkdir
+
+    def frozen(folder: Path, **options: Any) -> None:
+        """The time between the lock and the desk, in which the successor comes."""
+        if folder.name.startswith(".desk-000000000001"):
+            successors.append(took_over.__enter__())
+        make(folder, **options)
+
+    monkeypatch.setattr(Path, "mkdir", frozen)
+    with pytest.raises(SupersededError), claimed(tmp_path, Turn("sweep.t001", 1)):
+        pass
+    files.write_json(tmp_path / "metrics.json", {"a": 1}, successors[0])
+    took_over.__exit__(None, None, None)
+    assert content(tmp_path).keys() == {"metrics.json"}

@@ -6,6 +6,7 @@ from kdsweep.errors import StorageError, SweepError
 from kdsweep.sweep import resume
 from kdsweep.sweep.copies import RECORD, SweepCopies, fetch_record
 from kdsweep.sweep.journal import Journal, events
+from kdsweep.sweep.ledger import Entry, Plan, Record
 from kdsweep.sweep.lock import SweepLock
 from kdsweep.sweep.mirror import Mirror
 
@@ -54,6 +55,23 @@ def test_a_record_that_the_storage_did_not_get_is_not_overwritten(nodes, monkeyp
     copies.after("sweep_started")
     fetch_record(nodes[1], nodes[1].root / "sweeps" / "pvd")
     assert held(nodes[1].root / "sweeps" / "pvd") == held(folder)
+
+
+def test_what_could_not_be_thinned_in_the_storage_is_thinned_later(nodes, spec, monkeypatch):
+    mirror = nodes[0]
+    folder = mirror.root / "sweeps" / "small"
+    run = folder / "runs" / "t001"
+    (run / "checkpoint").mkdir(parents=True)
+    (run / "checkpoint" / "state").write_text("large")
+    mirror.push(run)
+    ended = Entry(Plan("t001", "search", {}, "a"), "finished", metrics={"miou": 0.5})
+    copies = SweepCopies(mirror, folder, 1, lambda _: None, pytest.fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(mirror._storage), "open", _away)
+        copies.thin(spec(), Record({"t001": ended}))
+    assert mirror.content(run, "checkpoint/state") == b"large"
+    copies.thin(spec(), Record({"t001": ended}))
+    assert mirror.content(run, "checkpoint/state") is None
 
 
 def _away(*_args, **_kwargs):

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+import kdsweep.sweep.publisher as publisher_module
 from kdsweep.errors import TrackingError
 from kdsweep.sweep.journal import events
 from kdsweep.sweep.ledger import Ledger, Plan
@@ -168,3 +169,21 @@ def test_a_scribe_that_recalls_earlier_events_can_tell_later_ones(folder, tracke
     for event in lines[4:]:
         second.tell(event)
     assert states(tracker)["t001"] == "finished"
+
+
+def test_whoever_waits_for_the_end_of_the_process_shortens_the_wait_for_an_absent_tracker(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(publisher_module, "HURRIED_S", 0.0)
+    asked, notes = threading.Event(), []
+
+    def away():
+        asked.set()
+        raise TrackingUnavailable("no route to host")
+
+    with Publisher("s", folder, away, notes.append, wait_s=0.001) as publisher:
+        assert asked.wait(10.0)
+        stop = threading.Timer(0.0, publisher.hurry)
+        stop.start()
+        assert publisher.finish(timeout_s=3600.0) > 0
+    assert "None is lost" in notes[-1]
