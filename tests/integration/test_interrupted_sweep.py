@@ -111,8 +111,9 @@ def test_no_process_of_the_killed_sweep_is_left(interrupted):
 
 
 def test_the_last_line_a_person_reads_says_where_to_look(interrupted):
-    _, output = interrupted[3]
-    assert 'kdsweep.open_sweep("formula").best()' in output
+    home, _, _, (_, output) = interrupted
+    assert f'kdsweep.open_sweep("formula", home="{home}").best()' in output
+    assert f"kdsweep show formula --home {home}" in output
     assert "(raylet)" not in output
     assert "Traceback" not in output
 
