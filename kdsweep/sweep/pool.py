@@ -18,6 +18,8 @@ from kdsweep.sweep.jobs import Group, Job, Outcome, Update
 
 MAX_DEATHS = 3
 """So often may a job's worker die without any epoch in between, before the job fails."""
+MAX_LOSSES = 10
+"""So often may the node of a job's worker die meanwhile: spot nodes go, and it is not its fault."""
 
 
 @dataclass
@@ -33,7 +35,8 @@ class _Running:
     outcome: Outcome | None = None
     dropped: bool = False
     decided: dict[int, bool] = field(default_factory=dict)
-    handed_out: int = 0
+    held_on: list[frozenset[str]] = field(default_factory=list)
+    """Nodes of the groups that have held it since its last epoch, in order."""
     news_at_handout: int = -1
 
     @property
@@ -71,6 +74,7 @@ class JobPool:
         self._given_up: set[str] = set()
         self._usable: frozenset[str] | None = None
         self._gone: frozenset[str] = frozenset()
+        self._lost: set[str] = set()
         self._closed = False
         self._changed = asyncio.Condition()
 
@@ -211,10 +215,11 @@ class JobPool:
         async with self._changed:
             self._usable = frozenset(usable)
             self._gone = frozenset(lost) | frozenset(closed)
+            self._lost |= set(lost)
             for slot, place in [*self._slots.items()]:
                 if self._gone & place.group.nodes:
                     if place.trial and not place.group.nodes & frozenset(lost):
-                        self._jobs[place.trial].handed_out -= 1  # that it has to leave is no death
+                        self._jobs[place.trial].held_on.pop()  # that it has to leave is no death
                     self._give_up(slot)
             self._changed.notify_all()
 
@@ -274,9 +279,11 @@ class JobPool:
         running = self._jobs[trial]
         alive = running.outcome is None and not running.dropped
         if running.news > running.news_at_handout:
-            running.handed_out = 0
-        if alive and running.handed_out >= MAX_DEATHS:
-            self._end(trial, _died(running))
+            running.held_on.clear()
+        losses = sum(bool(nodes & self._lost) for nodes in running.held_on)
+        deaths = len(running.held_on) - losses
+        if alive and (deaths >= MAX_DEATHS or losses >= MAX_LOSSES):
+            self._end(trial, _died(running.epoch, deaths, losses))
             alive = False
         if not alive:
             self._changed.notify_all()
@@ -284,7 +291,7 @@ class JobPool:
         running.attempts += 1
         running.holder, running.group = running.attempts, place.group
         running.job = replace(running.job, attempt=running.attempts)
-        running.handed_out += 1
+        running.held_on.append(place.group.nodes)
         running.news_at_handout = running.news
         place.trial = trial
         slot, host = place.group.slot, place.group.host
@@ -305,10 +312,15 @@ class JobPool:
                 return
 
 
-def _died(running: _Running) -> Outcome:
-    return Outcome(
-        "failed",
-        f"its worker died {running.handed_out} times in a row after epoch {running.epoch} without "
-        "a message: most likely the system ended it for lack of memory (see dmesg)",
-        epoch=running.epoch,
-    )
+def _died(epoch: int, deaths: int, losses: int) -> Outcome:
+    if deaths >= MAX_DEATHS:
+        reason = (
+            f"its worker died {deaths} times in a row after epoch {epoch} without a message: most "
+            "likely the system ended it for lack of memory (see dmesg)"
+        )
+    else:
+        reason = (
+            f"{losses} nodes died under it in a row after epoch {epoch}, before it had done the "
+            "next: an epoch takes longer than they last, or it makes them run out of memory"
+        )
+    return Outcome("failed", reason, epoch=epoch)

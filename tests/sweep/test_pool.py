@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from kdsweep.sweep.jobs import Group, Job, Outcome
-from kdsweep.sweep.pool import MAX_DEATHS, JobPool
+from kdsweep.sweep.pool import MAX_DEATHS, MAX_LOSSES, JobPool
 
 WAIT = 5.0
 
@@ -230,6 +230,25 @@ def test_a_job_that_had_to_leave_its_node_again_and_again_is_not_given_up():
         return taken
 
     assert play(scene) == ("a", 2 * MAX_DEATHS)
+
+
+@pytest.mark.parametrize("slot_first", [True, False])
+def test_nodes_that_die_under_a_job_are_not_its_fault_but_not_for_ever(slot_first):
+    async def scene(pool):
+        await pool.submit(job("a"))
+        for number in range(MAX_LOSSES + 1):
+            taken, _ = await take(pool, "s0", number, nodes=(f"n{number}",), wait_s=0.01)
+            if taken is None:
+                break
+            if slot_first:  # its workers are missed before the node is
+                await pool.slot_lost("s0")
+            await pool.follow_nodes({f"n{number + 1}"}, {f"n{number}"}, set())
+        return number, (await pool.follow("a", 0, WAIT))[1]
+
+    number, outcome = play(scene)
+    assert number == MAX_LOSSES
+    assert outcome.state == "failed"
+    assert "10 nodes died under it in a row after epoch 0" in outcome.reason
 
 
 def test_a_job_that_gets_on_between_deaths_is_not_given_up():
