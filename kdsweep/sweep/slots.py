@@ -192,6 +192,9 @@ class Slots:
             ray.get(self._pool.slot_lost.remote(name))
             if self._deaths[name] <= _RESTARTS:
                 self._begin(name)
+            else:
+                deaths = self._deaths[name]
+                self._note(f"{name} died {deaths} times and is given up: {self._last_error}")
 
     def _count_death(self, name: str, error: Exception) -> None:
         self._deaths[name] = self._deaths.get(name, 0) + 1
