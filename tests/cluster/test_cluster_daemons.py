@@ -205,9 +205,7 @@ def test_a_daemon_that_fails_shows_its_log(node):
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES)
 def test_no_name_leaves_its_folder_or_breaks_the_shell(node, name):
     shutil.rmtree(node / "home", ignore_errors=True)
@@ -229,7 +227,7 @@ def test_the_token_and_the_job_of_a_name_stay_in_their_places(name):
     assert next_id(name, set()) == f"kdsweep-{name}"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     name=NAMES,
     overrides=st.lists(
