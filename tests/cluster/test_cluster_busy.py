@@ -51,7 +51,7 @@ head_start_ray_commands:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Iterator[Launcher]:
+def cluster(tmp_path, monkeypatch, own_parents) -> Iterator[Launcher]:
     """A cluster of this machine whose `ray` is a small server, and is ended by its pid."""
     home = tmp_path / "home"
     home.mkdir()

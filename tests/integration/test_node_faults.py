@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from closed_form import EXECUTE, raylets
 from node_cluster import NodeCluster, Sweep, node_cluster, raylet, wait_until
+from ray_state import reserved
 from sweep_process import Driver
 from whole_sweep_checks import check_whole, rungs_from, rungs_of
 
@@ -58,7 +59,7 @@ def whole(fault_table, live_rungs, cluster):
         fault_table(fault, **asdict(row))
         assert (row.lost, row.duplicates) == (0, 0)
         assert rungs_of(live_rungs[0]) == rungs_from(sweep.spec, record)
-        assert cluster.reserved() == []
+        assert reserved() == []
 
     return check
 
