@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from ports import free_ports
 
+from kdsweep.cluster import daemons
 from kdsweep.cluster.jobs import Link, ask
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(900)]
@@ -96,6 +98,9 @@ def machine(tmp_path_factory):
     machine = Machine(tmp_path_factory.mktemp("cluster"))
     yield machine
     machine.on_cluster("down")
+    parent = f"echo {daemons._parent('test-local')}"  # of Ray's files, which stay
+    told = subprocess.run(["bash", "-c", parent], capture_output=True, text=True, check=True)
+    shutil.rmtree(told.stdout.strip(), ignore_errors=True)
 
 
 def wait_for(holds, what: str, timeout_s: float = 240.0) -> None:
