@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes an example late, which says nothing of what is tested.
+settings.register_profile("kdsweep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdsweep")  # `--hypothesis-profile` comes later, and so wins
 
 _SHARED = Path(os.environ.get("KDSWEEP_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_server import free_port
+from ports import free_ports
 
 PASSWORD = "database-Pa55word-of-kdsweep"
 
@@ -47,7 +47,7 @@ def postgres() -> Iterator[Postgres]:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             who |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        port, secret = free_port(), folder / "password"
+        (port,), secret = free_ports(1), folder / "password"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
         make = [initdb, "-D", "data", "--username=kdsweep", f"--pwfile={secret}", "--no-sync"]

@@ -32,6 +32,12 @@ _RAY = {
     # On SIGTERM a node waits so long for work to leave it; Ray's 30 s make every end slow.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "10",
 }
+# Fails once the process k has ended, also where its parent does not ask for it (a zombie), as the
+# first process of a container may not: signals reach it for ever then. macOS has no /proc.
+_RUNS = (
+    'kill -0 "$k" 2>/dev/null && ! { grep ^State: /proc/"$k"/status || ps -o state= -p "$k"; } '
+    "2>/dev/null | grep -q Z"
+)
 _BACKGROUND = ("nohup", "setsid", "exec", "env", "command")
 
 
@@ -208,7 +214,7 @@ def stop(cluster: str, what: What) -> str:
     return (
         f"{_find(cluster, what)}; "
         f'if [ -n "$k" ]; then echo {ENDS}{what}; kill -TERM "$k"; '
-        f'for i in $(seq 600); do kill -0 "$k" 2>/dev/null || break; sleep 0.1; done; '
+        f"for i in $(seq 600); do {_RUNS} || break; sleep 0.1; done; "
         f'{group}; fi; rm -f "$p"'
     )
 
@@ -229,7 +235,7 @@ def _find(cluster: str, what: What) -> str:
     # is just becoming another program (exec) has no environment for a moment: it is asked again.
     return (
         f'd={folder(cluster)}/"$(uname -n)"; p="$d/{what}.pid"; k=$(cat "$p" 2>/dev/null); e=; '
-        f'for i in $(seq 20); do kill -0 "$k" 2>/dev/null || break; '
+        f"for i in $(seq 20); do {_RUNS} || break; "
         f"e=$({{ tr '\\0' '\\n' < /proc/\"$k\"/environ "
         f'|| ps eww -o command= -p "$k" | tr " " "\\n"; }} 2>/dev/null); '
         f'[ -n "$e" ] && break; sleep 0.1; done; '

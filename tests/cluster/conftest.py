@@ -2,11 +2,14 @@
 
 import base64
 import stat
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from kdsweep.cluster import daemons
 
 
 @pytest.fixture
@@ -30,6 +33,21 @@ def ray_cluster_of_others():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", shown
         server.shutdown()
+
+
+@pytest.fixture
+def own_parents(tmp_path, monkeypatch):
+    """Folders for Ray's files that no other test and no real cluster has, and that do not stay."""
+    parent_of, names = daemons._parent, set()
+
+    def own(cluster: str) -> str:
+        names.add(name := f"{cluster} of {tmp_path}")
+        return parent_of(name)
+
+    monkeypatch.setattr(daemons, "_parent", own)
+    yield
+    made = " ".join(map(parent_of, names))
+    subprocess.run(["bash", "-c", f"rmdir {made} 2>/dev/null"], check=False)
 
 
 STAND_IN = """\

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 from kdsweep.cluster import up
 from kdsweep.cluster.jobs import ask
@@ -16,7 +17,6 @@ from kdsweep.cluster.launch import end
 from kdsweep.cluster.launcher import Launcher
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.local import Here
-from kdsweep.cluster.ssh import free_ports
 from kdsweep.errors import ResourceError
 
 STAND_IN = """\
@@ -51,7 +51,7 @@ head_start_ray_commands:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Iterator[Launcher]:
+def cluster(tmp_path, monkeypatch, own_parents) -> Iterator[Launcher]:
     """A cluster of this machine whose `ray` is a small server, and is ended by its pid."""
     home = tmp_path / "home"
     home.mkdir()

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "search_spaces" / "digits.yaml")
@@ -135,8 +136,6 @@ def test_the_end_of_a_cluster_that_is_not_up_says_that_there_is_nothing_to_do(
 
 @pytest.fixture
 def unused_ports():
-    from kdsweep.cluster.ssh import free_ports
-
     return free_ports(2)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import runs
 
 from kdsweep.cluster import daemons
 from kdsweep.cluster.driver import make_driver
@@ -77,7 +78,7 @@ def test_a_prepared_line_is_left_alone():
 
 
 @pytest.fixture
-def node(tmp_path, monkeypatch):
+def node(tmp_path, monkeypatch, own_parents):
     """A home folder and a `ray` on the path that only waits and notes how it was called."""
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -101,17 +102,16 @@ def bash(script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def home_of(node: Path, cluster: str) -> Path:
+    """Makes the folder of a cluster on this node."""
+    folder = node / "home" / ".kdsweep" / "clusters" / cluster / os.uname().nodename
+    folder.mkdir(parents=True)
+    return folder
+
+
 def pid_of(node: Path, cluster: str) -> int:
     (path,) = node.glob(f"home/.kdsweep/clusters/{cluster}/*/ray.pid")
     return int(path.read_text())
-
-
-def runs(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_for(holds) -> None:
@@ -127,7 +127,8 @@ def test_a_daemon_starts_stays_and_ends(node):
     pid = pid_of(node, "one")
     assert runs(pid)
     assert bash(daemons.alive("one", "ray")).returncode == 0
-    wait_for(lambda: "--block" in (node / "notes").read_text())
+    noted = node / "notes"
+    wait_for(lambda: noted.exists() and "--block" in noted.read_text())
     notes = (node / "notes").read_text().splitlines()
     own = rf"--temp-dir=(/tmp/kdsweep-{os.getuid()}-[0-9a-f]{{8}})/ray"
     started = re.fullmatch(rf"start --head --port=6379 {own} --block", notes[-1])
@@ -157,15 +158,14 @@ def test_ray_does_not_start_in_a_folder_that_another_user_may_change(node):
 
 def test_a_daemon_that_is_just_becoming_its_program_is_not_taken_for_ended(node):
     """While a process calls exec, the kernel shows no environment of it."""
-    folder = node / "home" / ".kdsweep" / "clusters" / "one" / os.uname().nodename
-    folder.mkdir(parents=True)
     waits = node / "waits"
     os.mkfifo(waits)
     becomes = f"read < {waits}; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
-    bare = subprocess.Popen(["env", "-i", "bash", "-c", becomes])
-    (folder / "ray.pid").write_text(str(bare.pid))
+    bare = subprocess.Popen(["bash", "-c", becomes], env={})
+    (home_of(node, "one") / "ray.pid").write_text(str(bare.pid))
     pause = node / "tools" / "sleep"  # who asks pauses before asking again, and that lets it go on
-    pause.write_text(f"#!/bin/bash\n[ -p {waits} ] && echo > {waits} && rm {waits}\n")
+    lets = f"[ -p {waits} ] && echo > {waits} && rm {waits}"
+    pause.write_text(f'#!/bin/bash\n{lets}\nexec /bin/sleep "$@"\n')
     pause.chmod(0o755)
     assert bash(daemons.alive("one", "ray")).returncode == 0
     bare.kill()
@@ -182,6 +182,19 @@ def test_a_second_start_replaces_the_first_and_a_second_stop_is_harmless(node):
     assert runs(second)
     assert [bash(daemons.stop("one", "ray")).returncode for _ in range(2)] == [0, 0]
     assert not runs(second)
+
+
+def test_a_daemon_that_nobody_reaps_has_ended(node):
+    """As in a container whose first process asks for no child (`docker run IMAGE sleep ...`)."""
+    file = home_of(node, "one") / "ray.pid"
+    becomes = f"echo $$ > {file}; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
+    with subprocess.Popen(["bash", "-c", becomes]) as child:  # asked for at the end only
+        wait_for(lambda: bash(daemons.alive("one", "ray")).returncode == 0)
+        assert bash(daemons.stop("one", "ray")).stdout == f"{daemons.ENDS}ray\n"
+        os.kill(child.pid, 0)  # it can be signalled still
+        file.write_text(f"{child.pid}\n")
+        assert bash(daemons.alive("one", "ray")).returncode == daemons.ENDED
+        assert bash(daemons.stop("one", "ray")).stdout == ""
 
 
 def test_another_cluster_and_a_reused_pid_are_left_alone(node):
@@ -205,9 +218,7 @@ def test_a_daemon_that_fails_shows_its_log(node):
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES)
 def test_no_name_leaves_its_folder_or_breaks_the_shell(node, name):
     shutil.rmtree(node / "home", ignore_errors=True)
@@ -229,7 +240,7 @@ def test_the_token_and_the_job_of_a_name_stay_in_their_places(name):
     assert next_id(name, set()) == f"kdsweep-{name}"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     name=NAMES,
     overrides=st.lists(

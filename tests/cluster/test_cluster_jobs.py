@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 from kdsweep.cluster.jobs import Jobs, Link
 from kdsweep.cluster.launch import flag_of, follow, reach
 from kdsweep.cluster.load import load_cluster
-from kdsweep.cluster.ssh import free_ports
 from kdsweep.errors import ResourceError, SpecError, SweepError
 
 Answer = tuple[int, str]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
+from kdsweep.cluster import daemons
 from kdsweep.cluster.jobs import Link, ask
-from kdsweep.cluster.ssh import free_ports
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(900)]
 
@@ -30,7 +32,7 @@ class Machine:
         self.home = folder / "home"
         self.home.mkdir()
         self.file = folder / "cluster.yaml"
-        self.port, dashboard, mlflow, client, agent = _low_ports(5)
+        self.port, dashboard, mlflow, client, agent = free_ports(5)
         self.url = f"http://127.0.0.1:{dashboard}"
         text = (ROOT / "cluster" / "local.yaml").read_text()
         own = f"--port={self.port} --ray-client-server-port={client}"
@@ -91,19 +93,14 @@ def _hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _low_ports(count: int) -> list[int]:
-    """Free ports outside of those that Ray gives to its workers (10002 to 19999)."""
-    ports: list[int] = []
-    while len(ports) < count:
-        ports += [port for port in free_ports(count) if port > 20000 and port not in ports]
-    return ports[:count]
-
-
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     machine = Machine(tmp_path_factory.mktemp("cluster"))
     yield machine
     machine.on_cluster("down")
+    parent = f"echo {daemons._parent('test-local')}"  # of Ray's files, which stay
+    told = subprocess.run(["bash", "-c", parent], capture_output=True, text=True, check=True)
+    shutil.rmtree(told.stdout.strip(), ignore_errors=True)
 
 
 def wait_for(holds, what: str, timeout_s: float = 240.0) -> None:

@@ -241,7 +241,7 @@ HARMLESS = [
 """What commands of cluster files are made of; no name or option of it tells of a secret."""
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.one_of(
         st.lists(st.sampled_from(HARMLESS), max_size=12).map(" ".join),

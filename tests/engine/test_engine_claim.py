@@ -75,17 +75,26 @@ def test_an_attempt_that_is_taken_over_while_it_writes_changes_nothing(tmp_path:
     assert content(tmp_path) == {}
 
 
-def test_an_attempt_that_ends_late_leaves_its_successor_in_place(tmp_path: Path) -> None:
+def test_an_attempt_that_ends_late_leaves_its_successor_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdsweep.engine.claim._TOLD_S", 0.0)
+    waits = threading.Event()
+
+    def wait() -> None:
+        with claimed(tmp_path, Turn(), waits=lambda _: waits.set()):
+            pass
+
     first = claimed(tmp_path, Turn("sweep.t001", 1))
     first.__enter__()
     with claimed(tmp_path, Turn("sweep.t001", 2), patience_s=0.0) as own:
         first.__exit__(None, None, None)
         files.write_json(tmp_path / "metrics.json", {}, own)
-        other = threading.Thread(target=lambda: claimed(tmp_path, Turn()).__enter__(), daemon=True)
+        other = threading.Thread(target=wait, daemon=True)
         other.start()
-        other.join(0.5)
-        assert other.is_alive()  # the lock is the successor's now
-    other.join()
+        assert waits.wait(60)  # the lock is the successor's now
+    other.join(60)
+    assert not other.is_alive()
 
 
 def test_an_earlier_attempt_that_comes_late_is_sent_away(
@@ -105,16 +114,20 @@ def test_whoever_does_not_come_later_waits_and_says_what_for(
     monkeypatch.setattr("kdsweep.engine.claim._TOLD_S", 0.0)
     order: list[str] = []
     told: list[str] = []
+    waits = threading.Event()
+
+    def say(words: str) -> None:
+        told.append(words)
+        waits.set()
 
     def second() -> None:
-        with claimed(tmp_path, other, waits=told.append, patience_s=0.0):
+        with claimed(tmp_path, other, waits=say, patience_s=0.0):
             order.append("second")
 
     thread = threading.Thread(target=second)
     with claimed(tmp_path, Turn("sweep.t001", 1)) as own:
         thread.start()
-        thread.join(0.5)
-        assert thread.is_alive()
+        assert waits.wait(60)
         files.write_json(tmp_path / "metrics.json", {}, own)
         order.append("first")
     thread.join()

@@ -65,7 +65,7 @@ coordinates = st.floats(-120, 120, width=32)
 clouds = hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.just(3)), elements=coordinates)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(xyz=clouds, cells=st.tuples(*[st.integers(2, 60)] * 3))
 def test_every_point_lies_in_its_cell_after_clipping(xyz, cells):
     grid = CylinderGrid(cells, KITTI.lower, KITTI.upper)
@@ -76,7 +76,7 @@ def test_every_point_lies_in_its_cell_after_clipping(xyz, cells):
     assert (np.abs(clipped - grid.centres(index)) <= grid.step / 2 + 1e-9).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(xyz=clouds, cells=st.tuples(*[st.integers(2, 20)] * 3))
 def test_cells_are_unique_sorted_and_all_occupied(xyz, cells):
     found = partition(xyz, None, CylinderGrid(cells, KITTI.lower, KITTI.upper))
@@ -102,7 +102,7 @@ def test_majority_counts_label_0_and_breaks_ties_towards_the_smallest_id():
     np.testing.assert_array_equal(found, [3, 0, 2, 0])  # the last cell has no points
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=60))
 def test_majority_equals_a_loop_over_cells(pairs):
     voxels, labels = np.array(pairs).T

@@ -61,7 +61,7 @@ def test_sampling_probabilities_match_the_reference_numbers(oracle, name, option
         torch.testing.assert_close(weights, full * occupied, rtol=1e-9, atol=1e-15)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grid=triples, size=st.tuples(*[st.integers(1, 9)] * 3), seed=st.integers(0, 999))
 def test_ids_and_weights_follow_a_walk_through_the_blocks(grid, size, seed):
     rng = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ def test_kept_rows_match_the_reference_numbers(oracle, kind):
         assert rows.tolist() == padded[padded >= 0].tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(0, 30), limit=st.integers(1, 12), seed=st.integers(0, 999))
 def test_rows_are_given_up_majority_first_and_largest_key_first(rows, limit, seed):
     rng = np.random.default_rng(seed)

@@ -95,11 +95,17 @@ def _execute(
         if epoch == 2:
             _misbehave(weight, place.run_dir)
         with log.open("a") as file:
-            file.write(f"{epoch} {os.getpid()} {os.getppid()}\n")
+            file.write(f"{line(epoch)}\n")
         if not told(epoch):
             return Result("stopped", epoch, {})
     final = {"miou": value, "params": 1e6, "macs": 1e9, "step_seconds": 0.02 * epochs}
     return Result("finished", epochs, final)
+
+
+def line(epoch: int) -> str:
+    """What is noted of an epoch: by which process, whose child, and since when that is there."""
+    since = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{epoch} {os.getpid()} {os.getppid()} {since}"
 
 
 def computed(log: Path) -> list[int]:
@@ -116,6 +122,12 @@ def begun(log: Path) -> list[int]:
 def workers(log: Path) -> set[int]:
     """Processes that computed the epochs."""
     return {int(line.split()[1]) for line in log.read_text().splitlines()}
+
+
+def beginnings(log: Path) -> set[tuple[int, int]]:
+    """The same with the beginning of each, as `processes.born` has it: pids are used again."""
+    lines = map(str.split, log.read_text().splitlines())
+    return {(int(pid), int(since)) for _, pid, _, since in lines}
 
 
 def raylets(log: Path) -> set[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import closed_form
-from closed_form import computed, wait_at_gate
+from closed_form import computed, line, wait_at_gate
 
 from kdsweep.sweep import worker
 
@@ -29,7 +29,7 @@ def train(spec: Mapping[str, Any], place: Any, report: Callable[[Any], bool]) ->
 
     def told(news: Any) -> bool:
         if news.stage == "train" and news.epoch > last:
-            _add(log, f"{news.epoch} {os.getpid()} {os.getppid()}")
+            _add(log, line(news.epoch))
         go_on = report(news)
         if go_on and news.stage == "train" and news.epoch < news.epochs:
             begin(news.epoch + 1)
@@ -62,7 +62,7 @@ def ended(log: Path) -> dict[int, str]:
     return {int(pid): how for pid, how in map(str.split, lines)}
 
 
-def _add(path: Path, line: str) -> None:
+def _add(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(line + "\n")
+        file.write(text + "\n")

@@ -145,18 +145,6 @@ class NodeCluster:
 
         return sum(node["Alive"] for node in ray.nodes())
 
-    def reserved(self) -> list[str]:
-        """Placement groups that are left, once Ray Train's own cleaners have had their time."""
-        from ray.util.state import list_placement_groups
-
-        until = time.monotonic() + 30.0
-        while True:
-            groups = list_placement_groups(address=self.address, detail=True)
-            left = [group.placement_group_id for group in groups if group.state != "REMOVED"]
-            if not left or time.monotonic() > until:
-                return left
-            time.sleep(0.2)  # other processes are waited for
-
 
 def raylet(node: Any) -> int:
     """The process of a node that starts its workers."""

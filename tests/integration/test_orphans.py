@@ -6,6 +6,7 @@ import pytest
 import ray
 from ray.util import placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
+from ray_state import patiently
 
 from kdsweep.sweep.orphans import Orphans, _reserved
 
@@ -28,8 +29,8 @@ def test_what_a_controller_reserves_while_it_ends_is_given_back(ray_cluster):
     given_back.start()
     late = ray.get(controller.reserve.remote())
     assert given_back.is_alive()  # as long as the controller may reserve more
-    assert late.id.hex() in _reserved()
+    assert late.id.hex() in patiently(_reserved)
     ray.kill(controller)
     given_back.join()
-    assert _reserved() == {others.id.hex()}  # Ray keeps both until the job has ended
+    assert patiently(_reserved) == {others.id.hex()}  # Ray keeps both until the job has ended
     remove_placement_group(others)

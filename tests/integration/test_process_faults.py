@@ -2,8 +2,8 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from closed_form import SLOWLY, begun, sweep, workers
+from processes import runs
+from ray_state import actors, reserved
 from sweep_process import Driver, command_line, counted, events
 from watched import Watched
 from whole_sweep_checks import Row, check_whole
@@ -29,22 +31,15 @@ def last_worker(log: Path) -> int:
     return int(log.read_text().splitlines()[-1].split()[1])
 
 
-def actors(name: str) -> list[int]:
-    """Processes of the living actors of a class, by the end of its name."""
-    import ray
-    from ray.util.state import list_actors
-
-    address = ray.get_runtime_context().gcs_address
-    found = list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000, detail=True)
-    return [actor.pid for actor in found if actor.class_name.endswith(name)]
-
-
 VICTIMS: dict[str, Callable[[Watched, str], list[int]]] = {
     "train worker killed": lambda watched, trial: [last_worker(watched.log(trial))],
     "all trial drivers killed": lambda *_: actors("ResourceTrainable"),
     "all Train controllers killed": lambda *_: actors("TrainController"),
     "host of all slots killed": lambda *_: actors("SlotHost"),
 }
+
+WORKERS_END_TOO = {"all Train controllers killed", "host of all slots killed"}
+"""Ray ends them a moment later."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Killed:
     watched: Watched
     faults: dict[str, Fault]
     row: Row
-    reserved: list[Any]
+    reserved: list[str]
 
 
 def epochs_begun(watched: Watched) -> dict[str, list[int]]:
@@ -73,11 +68,32 @@ def in_mid_run(watched: Watched, before: Fault | None) -> tuple[str, ...]:
     known = before.epochs if before else {}
     return tuple(
         trial
-        for trial, epoch in watched.training().items()
+        for trial, epoch in sorted(watched.training().items())
         if 2 <= epoch <= EPOCHS - 5
         and len(begun(watched.log(trial))) > len(known.get(trial, ())) + 2
-        and Path(f"/proc/{last_worker(watched.log(trial))}").exists()
+        and runs(last_worker(watched.log(trial)))
     )
+
+
+def kill(pids: Iterable[int]) -> int:
+    """Gives how many were there still."""
+    killed = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+def have_ended(pids: Iterable[int]) -> bool:
+    return not any(map(runs, pids))
+
+
+def go_on(watched: Watched, trials: Iterable[str], before: dict[str, list[int]]) -> bool:
+    """Whether each trial that has not ended has begun an epoch more than before."""
+    now = epochs_begun(watched)
+    left = watched.training().keys() & set(trials)
+    return all(len(now.get(trial, ())) > len(before.get(trial, ())) for trial in left)
 
 
 @pytest.fixture(scope="module")
@@ -92,26 +108,14 @@ def killed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with Watched(spec, home, execute=SLOWLY) as watched:
         for done, find in VICTIMS.items():
             trials = watched.wait_until(done, partial(in_mid_run, watched, last))
-            pids = find(watched, trials[0])
-            last = faults[done] = Fault(trials, epochs_begun(watched), len(pids))
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-    yield Killed(watched, faults, check_whole(home, spec.name, TRIALS), placement_groups())
-
-
-def placement_groups() -> list[Any]:
-    """Reservations that are left once the sweep's actors have ended."""
-    import ray
-    from ray.util.state import list_placement_groups
-
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        groups = list_placement_groups(ray.get_runtime_context().gcs_address, limit=1000)
-        left = [group for group in groups if group.state != "REMOVED"]
-        if not left:
-            break
-        time.sleep(0.5)  # Ray tidies up in its own time
-    return left
+            too = actors("RayTrainWorker") if done in WORKERS_END_TOO else []
+            pids, epochs = find(watched, trials[0]), epochs_begun(watched)
+            last = faults[done] = Fault(trials, epochs, kill(pids))
+            # What it makes trials repeat is to be told from what the next one does.
+            watched.wait_until("they end", partial(have_ended, [*pids, *too]))
+            again = partial(go_on, watched, watched.training(), epochs_begun(watched))
+            watched.wait_until("the trials go on", again)
+    yield Killed(watched, faults, check_whole(home, spec.name, TRIALS), reserved())
 
 
 def test_a_sweep_whose_processes_were_killed_ends_whole_by_itself(killed: Killed) -> None:
@@ -194,15 +198,19 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Cut:
     first = Driver(home, "launch", epoch_s=0.02, options=dying)
     died, _ = first.end()
     left = events(first.journal)
-    second = Driver(home, "resume", epoch_s=0.2)
-    second.wait_for("sweep_started", 2)  # it holds the lock, and has Ray still to start
+    gate = tmp_path_factory.mktemp("gate") / "open"  # it cannot end before
+    second = Driver(home, "resume", epoch_s=0.02, CLOSED_FORM_GATE=str(gate))
+    second.wait_for("sweep_started", 2)  # it holds the lock
     file = home / "again.yaml"
     file.write_text(SWEEP_FILE)
-    refused = [
-        command_line("launch", file, "--home", home),
-        command_line("resume", "formula", "--home", home),
-    ]
-    still_runs = second.process.poll() is None
+    try:
+        refused = [
+            command_line("launch", file, "--home", home),
+            command_line("resume", "formula", "--home", home),
+        ]
+        still_runs = second.process.poll() is None
+    finally:
+        gate.touch()
     resumed = second.end()
     assert still_runs, resumed
     return Cut(home, died, left, refused, second.process.pid, resumed)

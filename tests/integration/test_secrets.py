@@ -136,9 +136,7 @@ names = st.one_of(
         "".join
     ),
 )
-quick = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+quick = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def inside(folder: Path, name: str) -> bool:

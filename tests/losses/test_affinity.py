@@ -42,7 +42,7 @@ def test_affinities_and_their_distance_match_the_reference_numbers(oracle, kind)
         assert value.item() == pytest.approx((student - teacher).square().sum().item(), rel=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(0, 16), seed=st.integers(0, 2**16), zero=st.booleans())
 def test_distance_is_the_sum_over_all_pairs(rows, seed, zero):
     student, teacher = random_features(rows, seed, channels=(2, 3))

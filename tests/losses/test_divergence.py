@@ -50,7 +50,7 @@ def test_kl_and_the_teachers_entropy_make_the_public_soft_target_loss(oracle):
     torch.testing.assert_close(student.grad, expected, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(0, 6),
     seed=st.integers(0, 2**16),

@@ -102,7 +102,7 @@ def test_float32_agrees_with_the_authors_code_in_float32(oracle, term, file):
 
 
 @both_terms
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     num=st.integers(2, 7),
     dims=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -135,7 +135,7 @@ def test_three_points_by_hand():
 
 
 @both_terms
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     num=st.integers(3, 12),
     shift=st.floats(-100, 100),
@@ -162,7 +162,7 @@ def test_shift_scale_rotation_and_order_of_either_side_do_not_matter(term, num, 
 
 
 @both_terms
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(num=st.integers(3, 12), seed=st.integers(0, 2**16))
 def test_the_gradient_neither_shifts_nor_scales_the_student(term, num, seed):
     student, teacher = embeddings(num, seed)
@@ -174,7 +174,7 @@ def test_the_gradient_neither_shifts_nor_scales_the_student(term, num, seed):
 
 
 @both_terms
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(num=st.integers(2, 6), seed=st.integers(0, 2**16))
 def test_the_gradient_is_that_of_the_value(term, num, seed):
     student, teacher = embeddings(num, seed)

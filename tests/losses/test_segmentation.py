@@ -54,7 +54,7 @@ def test_lovasz_over_present_or_all_classes_matches_the_published_code(oracle, c
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 12),
     num_classes=st.integers(2, 5),
@@ -72,7 +72,7 @@ def test_lovasz_is_the_lovasz_extension_of_the_jaccard_loss(
     assert 0.0 <= loss <= 1.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 12), seed=st.integers(0, 2**16), weighted=st.booleans())
 def test_cross_entropy_is_the_weighted_mean_of_labelled_rows(rows, seed, weighted):
     logits, labels = random_rows(rows, 4, seed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kdsweep.errors import SpecError
@@ -15,7 +15,7 @@ from kdsweep.spec.run import RunSpec
 from kdsweep.spec.space import Distribution, Int, LogInt, LogUniform, Quantised, Uniform
 from kdsweep.spec.sweep import SweepSpec
 
-QUICK = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25)
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 TEXT = (ROOT / "search_spaces" / "quickstart.yaml").read_text(encoding="utf-8")

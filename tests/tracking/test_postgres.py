@@ -3,7 +3,8 @@
 import logging
 
 import pytest
-from mlflow_server import Server, free_port
+from mlflow_server import Server
+from ports import free_ports
 from postgres_server import PASSWORD, postgres
 
 from kdsweep.errors import TrackingError
@@ -12,7 +13,8 @@ from kdsweep.tracking.server import server_command, server_environment
 
 
 def test_a_database_that_is_away_is_told_within_seconds_and_without_its_password(tmp_path):
-    uri = f"postgresql+psycopg://kdsweep:{PASSWORD}@127.0.0.1:{free_port()}/mlflow"
+    (port,) = free_ports(1)
+    uri = f"postgresql+psycopg://kdsweep:{PASSWORD}@127.0.0.1:{port}/mlflow"
     with pytest.raises(TrackingUnavailable, match="does not answer") as caught:
         connect(uri, tmp_path)
     assert "postgresql+psycopg://127.0.0.1" in str(caught.value)
