@@ -14,6 +14,7 @@ from kdsweep.engine.parts import check_fits
 from kdsweep.engine.place import Place
 from kdsweep.engine.profile import num_parameters, static_profile
 from kdsweep.errors import DataError, SpecError
+from kdsweep.results import wording
 from kdsweep.spec.check import CheckReport, check, kinds, refusals
 from kdsweep.spec.sweep import SweepSpec
 
@@ -129,7 +130,7 @@ def _sizes(report: CheckReport, home: Path, *, data_ready: bool) -> RenderableTy
             Text(label, style="bold"),
             f"{size['params']:,.0f}",
             _times(size.get("params_ratio")),
-            f"{size['macs'] / 1e9:,.3f} G" if "macs" in size else "needs data",
+            wording.number("macs", size["macs"]) if "macs" in size else "needs data",
             _times(size.get("macs_ratio")),
             verdict,
         )

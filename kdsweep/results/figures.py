@@ -41,7 +41,7 @@ def trade_off(sweep: Sweep, best: Trial | None) -> Figure | None:
         return None
     search = [one for one in sweep.candidates if one.record.kind == "search"]
     traces = [
-        _front_line(sweep, metric, x),
+        _front_line(sweep, metric, x, constrained=best is not None),
         _points("single seed", [one for one in search if not one.confirmed], metric, x, "@muted"),
         _points("confirmed", [one for one in search if one.confirmed], metric, x, "@accent"),
     ]
@@ -130,9 +130,10 @@ def _hover(one: Candidate, metric: str) -> str:
     return "<br>".join(html.escape(line) for line in lines if line)
 
 
-def _front_line(sweep: Sweep, metric: str, x: str) -> Figure | None:
+def _front_line(sweep: Sweep, metric: str, x: str, *, constrained: bool) -> Figure | None:
     way: Direction = "max" if x.endswith("_ratio") else "min"
-    front = sweep.pareto({metric: sweep.objectives[metric], x: way}).sort_values(x)
+    chosen: dict[str, Direction] = {metric: sweep.objectives[metric], x: way}
+    front = sweep.pareto(chosen, constrained=constrained).sort_values(x)
     if len(front) < 2:
         return None
     return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kdsweep.errors import SweepError
 from kdsweep.results.directions import Direction
 from kdsweep.results.measured import UNDISTILLED, Candidate, Value
+from kdsweep.results.twin import trained_alike
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Gain:
         differences: Gain of each seed that both were trained with.
         mean: Mean of `differences`; without a common seed, the difference of the two means.
         sd: Sample standard deviation of `differences`; NaN for fewer than two.
+        same_recipe: Whether the baseline was trained as the student was, but for the method.
     """
 
     metric: str
@@ -33,6 +35,7 @@ class Gain:
     mean: float
     sd: float
     differences: Mapping[int, float] = field(default_factory=dict)
+    same_recipe: bool = True
 
     @property
     def n(self) -> int:
@@ -49,7 +52,12 @@ class Gain:
 
 
 def gain_between(
-    student: Candidate, baseline: Candidate, metric: str, direction: Direction
+    student: Candidate,
+    baseline: Candidate,
+    metric: str,
+    direction: Direction,
+    *,
+    same_recipe: bool = True,
 ) -> Gain | None:
     """Compares two configurations seed by seed.
 
@@ -58,6 +66,7 @@ def gain_between(
         baseline: What it is compared with.
         metric: Name of the metric.
         direction: The better direction of the metric.
+        same_recipe: See `Gain`.
 
     Returns:
         The gain, or None where one of them has no value of the metric.
@@ -75,27 +84,69 @@ def gain_between(
     mean = statistics.fmean(values) if values else sign * (own.mean - other.mean)
     sd = statistics.stdev(values) if len(values) > 1 else math.nan
     return Gain(
-        metric, student.record.trial, baseline.record.trial, own, other, mean, sd, differences
+        metric,
+        student.record.trial,
+        baseline.record.trial,
+        own,
+        other,
+        mean,
+        sd,
+        differences,
+        same_recipe,
     )
 
 
-def equal_size(student: Candidate, baselines: Sequence[Candidate]) -> Candidate:
-    """The undistilled baseline that has exactly as many parameters as a student.
+def comparable(found: Sequence[Candidate], metric: str) -> list[Candidate]:
+    """The distilled students that have a metric and an undistilled baseline of their size."""
+    sizes = {one.record.metrics.get("params") for one in found if one.label == UNDISTILLED}
+    return [
+        one
+        for one in found
+        if one.label != UNDISTILLED
+        and one.record.metrics.get("params") in sizes
+        and not math.isnan(one.mean(metric))
+    ]
 
-    Of several, the one with the most seeds.
+
+def equal_size(
+    student: Candidate, baselines: Sequence[Candidate], metric: str, direction: Direction
+) -> tuple[Candidate, bool]:
+    """The undistilled baseline of exactly a student's size that it has to beat.
+
+    That is its twin, trained as it was but for the method: where the learning rate is searched, a
+    baseline with another one says nothing of distillation. Without a twin it is the best of that
+    size, never the one that flatters most.
+
+    Args:
+        student: The distilled student.
+        baselines: What it can be compared with; those that are distilled are passed over.
+        metric: What the best is the best in.
+        direction: The better direction of the metric.
+
+    Returns:
+        The baseline, and whether it is the twin.
 
     Raises:
         SweepError: There is none; the message says which sizes there are.
+        TrackingUnavailable: The store does not answer.
     """
     undistilled = [one for one in baselines if one.label == UNDISTILLED]
     size = student.record.metrics.get("params")
     fitting = [one for one in undistilled if one.record.metrics.get("params") == size]
-    if fitting:
-        return max(fitting, key=lambda one: len(one.counted))
-    sizes = sorted({one.record.metrics.get("params", math.nan) for one in undistilled})
-    have = ", ".join(f"{value:,.0f}" for value in sizes) or "none"
-    raise SweepError(
-        f"there is no finished undistilled baseline of the size of trial {student.record.trial} "
-        f"({'unknown' if size is None else f'{size:,.0f}'} parameters; baselines: {have}). "
-        "Add `baselines: [undistilled]` to the sweep and resume it."
-    )
+    if not fitting:
+        sizes = sorted({one.record.metrics.get("params", math.nan) for one in undistilled})
+        have = ", ".join(f"{value:,.0f}" for value in sizes) or "none"
+        raise SweepError(
+            f"there is no finished undistilled baseline of the size of trial "
+            f"{student.record.trial} "
+            f"({'unknown' if size is None else f'{size:,.0f}'} parameters; baselines: {have}). "
+            "Add `baselines: [undistilled]` to the sweep and resume it."
+        )
+    twins = [one for one in fitting if trained_alike(student.record, one.record)]
+    sign = 1.0 if direction == "max" else -1.0
+
+    def quality(one: Candidate) -> float:
+        value = one.value(metric)
+        return -math.inf if value is None else sign * value.mean
+
+    return max(twins or fitting, key=quality), bool(twins)

@@ -1,7 +1,6 @@
 """Which parameters of the search decide a metric: Optuna's evaluators on the finished trials."""
 
 import json
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,7 +23,7 @@ def importances(
     """Shares of a metric's variation that each parameter explains, largest first.
 
     Args:
-        rows: Per finished trial its parameters and the metric's value.
+        rows: Per finished trial its parameters and the metric's value, a finite number.
         more: The command that adds a number of trials, for messages.
         direction: The better direction of the metric.
         method: ``fanova`` (Hutter et al., ICML 2014: of the whole variation) or ``ped_anova``
@@ -39,7 +38,6 @@ def importances(
         SweepError: There are too few trials or nothing varies, or the method is unknown.
     """
     evaluator = _evaluator(method, seed)
-    rows = [(params, value) for params, value in rows if math.isfinite(value)]
     if len(rows) < FEWEST_TRIALS:
         raise SweepError(
             f"importance needs at least {FEWEST_TRIALS} finished trials of the search, and there "

@@ -42,7 +42,8 @@ def report(sweep: Sweep) -> str:
         parts += [_facts(sweep, best), _trade_off(sweep, best, page), _gain(sweep, best)]
         parts += [_parameters(sweep, page)]
     else:
-        parts.append("<section><h2>No student has finished yet</h2></section>")
+        parts.append(_no_best(sweep))
+        parts += [_trade_off(sweep, best, page)] if sweep.candidates else []
     parts += [_curves(sweep, best, page)]
     if best is not None:
         parts.append(_classes(sweep, best, page))
@@ -155,15 +156,26 @@ def _gain_fact(sweep: Sweep, best: Trial) -> str:
     if gain is None:
         return _fact("Over undistilled", wording.NOTHING, "no baseline of equal size")
     spread = f" ± {gain.sd:.4f}" if gain.n > 1 else ""
-    note = f"equal size, {gain.n} paired seeds" if gain.n > 1 else "equal size, one seed"
+    seeds = f"{gain.n} paired seeds" if gain.n > 1 else "one seed"
+    note = f"{gain.baseline}: {wording.beside(gain)}, {seeds}"
     if gain.trial != best.id:
-        note = f"{gain.trial}, {note}"
+        note = f"{gain.trial} over {note}"
     clear = gain.n > 1 and abs(gain.mean) > gain.sd
     kind = ("good" if gain.mean > 0 else "bad") if clear else ""
     return _fact("Over undistilled", f"{gain.mean:+.4f}{spread}", note, kind)
 
 
-def _trade_off(sweep: Sweep, best: Trial, page: _Page) -> str:
+def _no_best(sweep: Sweep) -> str:
+    why = html.escape(wording.why_no_best(sweep))
+    if not sweep.candidates:
+        return _section(why.rstrip("."), "")
+    front = sweep.pareto(constrained=False)
+    others = [one for one in sweep.baselines if one.id not in set(front["id"])]
+    table = _plain_table(*wording.front_table(sweep, front, others))
+    return _section("No student keeps the constraints", why, table)
+
+
+def _trade_off(sweep: Sweep, best: Trial | None, page: _Page) -> str:
     figure = figures.trade_off(sweep, best)
     if figure is None:
         return ""
@@ -189,10 +201,11 @@ def _gain(sweep: Sweep, best: Trial) -> str:
         ]
         for seed, difference in gain.differences.items()
     ]
-    heads = ["seed", "undistilled", gain.trial, "difference"]
+    heads = ["seed", gain.baseline, gain.trial, "difference"]
     text = html.escape(wording.gain_words(gain))
     table = _plain_table(heads, rows) if rows else ""
-    return _section("Gain over the undistilled student of equal size", text, table)
+    title = f"Gain over the undistilled student of {wording.beside(gain)}"
+    return _section(title, text, table)
 
 
 def _plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

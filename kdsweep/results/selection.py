@@ -86,6 +86,11 @@ def eligible(
     )
 
 
+def broken(one: Candidate, conditions: Sequence[Condition]) -> list[str]:
+    """The conditions that a student does not keep, in words."""
+    return [str(condition) for condition in conditions if not _holds(condition, one)]
+
+
 def _holds(condition: Condition, one: Candidate) -> bool:
     if condition.name in one.record.params:
         return condition.holds(one.record.params[condition.name])

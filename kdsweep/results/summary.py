@@ -1,11 +1,15 @@
 """A sweep's result as files and words: front, trials and report; note and headline."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 from kdsweep.results import wording
 from kdsweep.results.report import write_report
 from kdsweep.results.sweep import Sweep
+from kdsweep.results.trial import Trial
 
 PARETO_FILE, REPORT_FILE, TRIALS_FILE = "pareto.csv", "report.html", "trials.csv"
 
@@ -18,7 +22,7 @@ class Summary:
         files: What was written, by the name it gets in the tracker.
         note: The result in Markdown.
         headline: The result in one line; empty while no student has finished.
-        best: Id of the best student, or empty.
+        best: Id of the best student; empty where nothing has finished or keeps the constraints.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -29,6 +33,9 @@ class Summary:
 
 def summarise(sweep: Sweep, folder: Path) -> Summary:
     """Writes the front and all trials as CSV and the report as HTML.
+
+    Where no student keeps the sweep's constraints, the front is that of all finished ones, and its
+    column ``breaks`` says what each does not keep.
 
     Args:
         sweep: The sweep, finished or not.
@@ -41,11 +48,11 @@ def summarise(sweep: Sweep, folder: Path) -> Summary:
     }
     sweep.trials(all_metrics=True).to_csv(files[TRIALS_FILE], index=False)
     best = wording.best_or_none(sweep)
-    if best is None:
-        return Summary(files, note(sweep))
-    files[PARETO_FILE] = folder / PARETO_FILE
-    sweep.pareto().to_csv(files[PARETO_FILE], index=False)
-    return Summary(files, note(sweep), wording.headline(sweep), best.id)
+    if sweep.candidates:
+        files[PARETO_FILE] = folder / PARETO_FILE
+        front = sweep.pareto(constrained=best is not None)
+        front.to_csv(files[PARETO_FILE], index=False)
+    return Summary(files, note(sweep), wording.headline(sweep), best.id if best else "")
 
 
 def note(sweep: Sweep) -> str:
@@ -54,7 +61,10 @@ def note(sweep: Sweep) -> str:
     trials = f"Trials: {states or 'none yet'}."
     best = wording.best_or_none(sweep)
     if best is None:
-        return f"No student has finished yet. {trials}"
+        lines = [f"{_plain(wording.why_no_best(sweep))} {trials}"]
+        if sweep.candidates:
+            lines += ["", *_front_table(sweep, sweep.pareto(constrained=False), sweep.baselines)]
+        return "\n".join(lines)
     metric = sweep.metric
     value = wording.over_seeds(metric, best.value(metric))
     smaller = wording.compression(best) or "size not measured"
@@ -63,8 +73,8 @@ def note(sweep: Sweep) -> str:
     gain = wording.gain_of(sweep, best)
     if gain is not None:
         words = _plain(wording.gain_words(gain))
-        lines += ["", f"**Over the undistilled student of equal size:** {words}"]
-    lines += ["", *_front_table(sweep)]
+        lines += ["", f"**Over the undistilled student of {wording.beside(gain)}:** {words}"]
+    lines += ["", *_front_table(sweep, sweep.pareto())]
     code = f'kdsweep.open_sweep("{sweep.name}")["{best.id}"].load_student()'
     lines += [
         "",
@@ -74,18 +84,12 @@ def note(sweep: Sweep) -> str:
     return "\n".join(lines)
 
 
-def _front_table(sweep: Sweep) -> list[str]:
-    front = sweep.pareto().head(12)
-    metrics = [*sweep.objectives, "params_ratio", "latency_ms"]
-    metrics = [name for name in dict.fromkeys(metrics) if name in front.columns]
-    params = wording.short_names(name for name in front.columns if "." in name)
-    heads = ["student", *(wording.HEADS.get(name, name) for name in metrics), *params.values()]
-    rows = ["| " + " | ".join(map(_plain, heads)) + " |", "|" + " --- |" * len(heads)]
-    for row in front.to_dict("records"):
-        values = [wording.with_spread(m, sweep[row["id"]].value(m)) for m in metrics]
-        cells = [row["id"], *values, *(wording.parameter(row[key]) for key in params)]
-        rows.append("| " + " | ".join(map(_plain, cells)) + " |")
-    return rows
+def _front_table(sweep: Sweep, front: pd.DataFrame, also: Iterable[Trial] = ()) -> list[str]:
+    front = front.head(12)
+    shown = set(front["id"])
+    heads, rows = wording.front_table(sweep, front, [one for one in also if one.id not in shown])
+    lines = ["| " + " | ".join(map(_plain, heads)) + " |", "|" + " --- |" * len(heads)]
+    return lines + ["| " + " | ".join(map(_plain, cells)) + " |" for cells in rows]
 
 
 def _plain(text: str) -> str:

@@ -9,11 +9,11 @@ import pandas as pd
 
 from kdsweep.errors import SweepError, did_you_mean
 from kdsweep.results.directions import Direction, checked, direction_of
-from kdsweep.results.gain import Gain, equal_size, gain_between
+from kdsweep.results.gain import Gain, comparable, equal_size, gain_between
 from kdsweep.results.importance import importances
 from kdsweep.results.measured import UNDISTILLED, Candidate, candidates, competing, rivals
 from kdsweep.results.pareto import non_dominated
-from kdsweep.results.selection import eligible, parse
+from kdsweep.results.selection import broken, eligible, parse
 from kdsweep.results.trial import Trial
 from kdsweep.tracking import Tracker, TrialRecord, Where
 
@@ -181,7 +181,7 @@ class Sweep:
 
         Returns:
             Columns ``id, label, seeds``, the objectives, ``<objective>_sd`` for the first one,
-            ratios, costs and parameters.
+            ratios, costs and parameters; if not `constrained`, also what `breaks` gives.
 
         Raises:
             SweepError: No finished trial keeps the constraints, none has finished yet, or a
@@ -192,13 +192,22 @@ class Sweep:
             self._check_metric(name)
         names = [name for name in self._columns() if name not in chosen]
         kept = rivals(self._eligible(None, constrained), chosen)
-        frame = pd.DataFrame([_row(one, chosen, names) for one in kept])
+        rows = [_row(one, chosen, names) for one in kept]
+        if not constrained and self._constraints:
+            rows = [
+                {**row, "breaks": self.breaks(one)} for row, one in zip(rows, kept, strict=True)
+            ]
+        frame = pd.DataFrame(rows)
         values = frame[list(chosen)].to_numpy(dtype=np.float64)
         front = frame[non_dominated(values, list(chosen.values()))]
         first, direction = next(iter(chosen.items()))
         front = front.sort_values(first, ascending=direction == "min")
         front = front.reset_index(drop=True)
         return front if front.empty else front.dropna(axis="columns", how="all")
+
+    def breaks(self, student: Candidate) -> str:
+        """Which of the sweep's own constraints a finished student does not keep, in words."""
+        return ", ".join(broken(student, parse(self._constraints)))
 
     def importance(self, metric: str | None = None, *, method: str = "fanova") -> pd.DataFrame:
         """Which sampled parameters decide a metric.
@@ -217,9 +226,11 @@ class Sweep:
         metric = metric or self.metric
         self._check_metric(metric)
         rows = [
-            (record.params, record.metrics.get(metric, math.nan))
+            (record.params, record.metrics[metric])
             for record in self.records
-            if record.kind == "search" and record.state == "finished"
+            if record.kind == "search"
+            and record.state == "finished"
+            and math.isfinite(record.metrics.get(metric, math.nan))
         ]
         direction: Direction = direction_of(metric, self.info.spec)
         more = lambda n: self.where.command("resume", self.name, "--more", str(n))  # noqa: E731
@@ -240,7 +251,9 @@ class Sweep:
     def gain(self, trial: Trial | str | None = None, metric: str | None = None) -> Gain:
         """What distillation is worth: a student against the undistilled one of equal size.
 
-        Both were trained with the same seeds where they are confirmed; the gain is the mean of the
+        Of several baselines of its size it is that with the student's own recipe (learning rate,
+        loss, data ...); without such a one the best of them, and `Gain.same_recipe` says so. Both
+        were trained with the same seeds where they are confirmed; the gain is the mean of the
         differences seed by seed, and its spread their standard deviation.
 
         Args:
@@ -256,12 +269,17 @@ class Sweep:
         student = self._distilled(trial, metric, direction)
         if student.label == UNDISTILLED:
             raise SweepError(f"trial {student.record.trial} is itself the undistilled baseline")
-        found = gain_between(student, equal_size(student, self.candidates), metric, direction)
+        baseline, same = equal_size(student, self.candidates, metric, direction)
+        found = gain_between(student, baseline, metric, direction, same_recipe=same)
         if found is None:
             raise SweepError(f"trial {student.record.trial} or its baseline has no {metric!r}")
         return found
 
     # ---- within --------------------------------------------------------------------------------
+
+    @property
+    def _constraints(self) -> Mapping[str, Any]:
+        return self.info.spec.get("constraints") or {}
 
     def _trial(self, record: TrialRecord) -> Trial:
         own = [one for one in self.candidates if one.record.trial == record.trial]
@@ -273,16 +291,7 @@ class Sweep:
             if chosen.candidate is None:
                 raise SweepError(f"trial {chosen.id} is no finished student: it is {chosen.state}")
             return chosen.candidate
-        sizes = {
-            one.record.metrics.get("params") for one in self.candidates if one.label == UNDISTILLED
-        }
-        found = [
-            one
-            for one in self.candidates
-            if one.label != UNDISTILLED
-            and one.record.metrics.get("params") in sizes
-            and not math.isnan(one.mean(metric))
-        ]
+        found = comparable(self.candidates, metric)
         if not found:
             raise SweepError(
                 f"sweep {self.name!r} has no finished distilled student with an undistilled "
@@ -299,8 +308,7 @@ class Sweep:
             )
 
     def _eligible(self, where: Mapping[str, Any] | None, constrained: bool) -> list[Candidate]:
-        own = self.info.spec.get("constraints") or {}
-        conditions = parse(own if constrained else {}) + parse(where)
+        conditions = parse(self._constraints if constrained else {}) + parse(where)
         params = {name for record in self.records for name in record.params}
         known = params | set(self.metrics)
         for name in where or {}:
@@ -316,8 +324,7 @@ class Sweep:
         return eligible(self.candidates, conditions, self.name)
 
     def _columns(self) -> list[str]:
-        constraints = list(self.info.spec.get("constraints") or {})
-        wanted = [*self.objectives, *constraints, *RATIOS, *COSTS]
+        wanted = [*self.objectives, *self._constraints, *RATIOS, *COSTS]
         return [name for name in dict.fromkeys(wanted) if name in self.metrics]
 
 

@@ -1,6 +1,6 @@
 """What the command line shows of results, as rich renderables. All text is data, never markup."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -63,7 +63,10 @@ def sweep_view(sweep: Sweep) -> RenderableType:
     ]
     best = wording.best_or_none(sweep)
     if best is None:
-        return Group(*lines, Text("No student has finished yet."))
+        lines.append(Text(wording.why_no_best(sweep)))
+        if sweep.candidates:
+            lines += [Text(), pareto_table(sweep, sweep.pareto(constrained=False))]
+        return Group(*lines)
     return Group(*lines, Text(), trial_view(sweep, best), Text(), pareto_table(sweep))
 
 
@@ -96,14 +99,16 @@ def pareto_table(sweep: Sweep, where: pd.DataFrame | None = None) -> RenderableT
 
     Args:
         sweep: The sweep.
-        where: The front as `Sweep.pareto` gives it; computed if None.
+        where: The front as `Sweep.pareto` gives it; computed if None. If it is not constrained,
+            each student is shown with the constraints that it breaks.
     """
     front = sweep.pareto() if where is None else where
+    marked = ["breaks"] if "breaks" in front.columns else []
     metrics = _shown_metrics(sweep, front.columns)
     params = wording.short_names(name for name in front.columns if "." in name)
     heads = [wording.HEADS.get(metric, metric) for metric in metrics]
     table = Grid(
-        ["student", *heads, "seeds", *params.values()],
+        ["student", *marked, *heads, "seeds", *params.values()],
         numeric={*heads, "seeds"},
         optional={*heads[1:], "seeds", *params.values()},
     )
@@ -112,12 +117,12 @@ def pareto_table(sweep: Sweep, where: pd.DataFrame | None = None) -> RenderableT
     rest = [trial for trial in others if trial.id not in rows]
     for name, row in rows.items():
         table.add_row(
-            *_measured(sweep[name], metrics),
+            *_measured(sweep, sweep[name], metrics, marked),
             *[Text(wording.parameter(row[key])) for key in params],
         )
     table.end_section()
     for trial in rest:
-        table.add_row(*_measured(trial, metrics), style="dim")
+        table.add_row(*_measured(sweep, trial, metrics, marked), style="dim")
     return table
 
 
@@ -170,11 +175,14 @@ def _shown_metrics(sweep: Sweep, columns: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name in there]
 
 
-def _measured(trial: Trial, metrics: Iterable[str]) -> list[Text]:
+def _measured(
+    sweep: Sweep, trial: Trial, metrics: Iterable[str], marked: Collection[str]
+) -> list[Text]:
     values = {metric: trial.value(metric) for metric in metrics}
     seeds = max((value.n for value in values.values() if value is not None), default=0)
     cells = [Text(wording.with_spread(metric, value)) for metric, value in values.items()]
-    return [_name(trial.id, trial.label), *cells, Text(str(seeds))]
+    marks = [Text(sweep.breaks(trial.candidate) if trial.candidate else "") for _ in marked]
+    return [_name(trial.id, trial.label), *marks, *cells, Text(str(seeds))]
 
 
 def _name(trial: str, label: str) -> Text:

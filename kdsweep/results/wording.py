@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import pandas as pd
+
 from kdsweep.errors import SweepError
 from kdsweep.results.gain import Gain
 from kdsweep.results.measured import UNDISTILLED, Candidate, Value
@@ -126,11 +128,49 @@ def state_counts(sweep: Sweep) -> dict[str, int]:
 
 
 def best_or_none(sweep: Sweep) -> Trial | None:
-    """The best student by the first objective, or None while nothing has finished."""
+    """The best student by the first objective; None where there is none: see `why_no_best`."""
     try:
         return sweep.best()
     except SweepError:
         return None
+
+
+def why_no_best(sweep: Sweep) -> str:
+    """Why a sweep has no best student: nothing has finished, or nothing keeps its constraints."""
+    if not sweep.candidates:
+        return "No student has finished yet."
+    try:
+        return f"Trial {sweep.best().id} is the best student."
+    except SweepError as error:
+        words = str(error)
+        return words[0].upper() + words[1:]
+
+
+def front_table(
+    sweep: Sweep, front: pd.DataFrame, also: Iterable[Trial] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """A front in words.
+
+    Args:
+        sweep: The sweep.
+        front: Rows of `Sweep.pareto`.
+        also: Students that are shown below it.
+
+    Returns:
+        The heads, and a row of cells for each student.
+    """
+    metrics = [*sweep.objectives, "params_ratio", "latency_ms"]
+    metrics = [name for name in dict.fromkeys(metrics) if name in front.columns]
+    params = short_names(name for name in front.columns if "." in name)
+    marked = "breaks" in front.columns
+    heads = ["student", *(HEADS.get(name, name) for name in metrics), *params.values()]
+    rows = []
+    for trial in [*(sweep[name] for name in front["id"]), *also]:
+        values = [with_spread(metric, trial.value(metric)) for metric in metrics]
+        cells = [parameter(trial.params.get(key)) for key in params]
+        broken = [sweep.breaks(trial.candidate)] if marked and trial.candidate else []
+        rows.append([trial.id, *values, *cells, *broken])
+    return [*heads, *(["breaks"] if marked else [])], rows
 
 
 def gain_of(sweep: Sweep, best: Trial) -> Gain | None:
@@ -145,22 +185,34 @@ def gain_of(sweep: Sweep, best: Trial) -> Gain | None:
 
 
 def gain_words(gain: Gain) -> str:
-    """A gain in a sentence, with the values behind it."""
+    """A gain in a sentence, with the values behind it and how the baseline was trained."""
     return (
         f"{gain} in {title(gain.metric)}: {gain.trial} "
         f"{over_seeds(gain.metric, gain.student_value)}, {gain.baseline} "
-        f"{over_seeds(gain.metric, gain.baseline_value)}."
+        f"{over_seeds(gain.metric, gain.baseline_value)}, of {_recipe(gain)} recipe."
     )
+
+
+def beside(gain: Gain) -> str:
+    """What a student and its baseline have in common: ``equal size and recipe``."""
+    return "equal size and recipe" if gain.same_recipe else "equal size, another recipe"
+
+
+def _recipe(gain: Gain) -> str:
+    return "the same" if gain.same_recipe else "another"
 
 
 def headline(sweep: Sweep) -> str:
     """The result in one line, for listings; empty while nothing has finished."""
     best = best_or_none(sweep)
     if best is None:
-        return ""
+        return "no student keeps the constraints" if sweep.candidates else ""
     value = over_seeds(sweep.metric, best.value(sweep.metric))
     ratio = best.metrics.get("params_ratio")
     words = f"{title(sweep.metric)} {value}"
     words += f" at {number('params_ratio', ratio)}" if ratio else ""
     gain = gain_of(sweep, best)
-    return words if gain is None else f"{words}, {gain.mean:+.4f} over undistilled"
+    if gain is None:
+        return words
+    other = "" if gain.same_recipe else " of another recipe"
+    return f"{words}, {gain.mean:+.4f} over {gain.baseline}{other}"

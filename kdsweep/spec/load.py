@@ -1,6 +1,7 @@
 """Sweep files and overrides to a `SweepSpec`; all faults at once, each with file and line."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -49,6 +50,23 @@ def parse_sweep(text: str, name: str, overrides: Sequence[str] = ()) -> SweepSpe
     if told or sweep is None:
         raise SpecError(_listing(name, told))
     return sweep
+
+
+def with_overrides_noted(text: str, overrides: Sequence[str]) -> str:
+    """A sweep file that also says what it was launched with: the user's text below a comment.
+
+    The file alone would tell another sweep than the one that ran. The comment is the command that
+    launches that one again from the stored file.
+    """
+    if not overrides:
+        return text
+    command = shlex.join(["kdsweep", "launch", "sweep.yaml", *overrides])
+    # A value may hold line breaks, also those of YAML that are none in a shell.
+    lines = [
+        "Launched with overrides, which go before what is written below:",
+        *(f"  {line}" for line in command.splitlines()),
+    ]
+    return "".join(f"# {line}\n" for line in lines) + text.removeprefix("\ufeff")
 
 
 def _shown(override: str) -> str:

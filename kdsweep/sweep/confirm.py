@@ -44,8 +44,9 @@ def winners(spec: SweepSpec, record: Record) -> list[Entry]:
 def confirmations(spec: SweepSpec, record: Record) -> Iterator[Confirmation]:
     """All that is to be trained after the search.
 
-    First an undistilled student for each winner whose student differs from the baselines', so that
-    every gain compares equal sizes; then winners and baselines, seed by seed, so that an early end
+    First an undistilled student for each winner whose own recipe (student, data, loss, training) no
+    baseline has, so that every gain compares twins: equal in size and in all but the method, as
+    `results.gain` looks for them. Then winners and baselines, seed by seed, so that an early end
     leaves whole comparisons.
     """
     if spec.confirm.top == 0:

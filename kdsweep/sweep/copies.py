@@ -11,13 +11,14 @@ from pathlib import Path
 from kdsweep.engine import files
 from kdsweep.errors import StorageError
 from kdsweep.spec.sweep import SweepSpec
+from kdsweep.sweep import tracked
 from kdsweep.sweep.jobs import Job, Outcome
 from kdsweep.sweep.keep import dropped
 from kdsweep.sweep.ledger import Record
 from kdsweep.sweep.mirror import Mirror
 from kdsweep.sweep.transcribe import OTHERS, STUDENT
 
-RECORD = ("journal.jsonl", "published.json", "sweep.json", "sweep.yaml")
+RECORD = ("journal.jsonl", "published.json", "sweep.json", "sweep.yaml", tracked.FILE)
 """Files of a sweep's folder from which another machine goes on."""
 
 _SENT_AT = frozenset({"sweep_started", "trial_created", "trial_ended", "summary", "sweep_ended"})

@@ -83,12 +83,13 @@ class Display:
             return
         with results_of(name, folder / "journal.jsonl", where) as sweep:
             self._console.print(tables.sweep_view(sweep))
+            best = wording.best_or_none(sweep) is not None
         measured = overhead(record)
         lines = [f"Overhead: {measured}."] if measured else []
         lines.append(
             f"{state.capitalize()} after {wording.duration(record.wall_s)}. {reason}".rstrip()
         )
-        lines += next_steps(name, folder, state, where)
+        lines += next_steps(name, folder, state, where, best=best)
         self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
@@ -98,16 +99,19 @@ def make_display(objectives: dict[str, str], trials: int, *, quiet: bool) -> Dis
     return Display(console, objectives, trials)
 
 
-def next_steps(name: str, folder: Path, state: str, where: Where) -> list[str]:
-    """Commands for what one does next."""
+def next_steps(
+    name: str, folder: Path, state: str, where: Where, *, best: bool = True
+) -> list[str]:
+    """Commands for what one does next; without a best student, those that ask for none."""
     if state != "finished":
         return [f"Go on:   {where.command('resume', name)}"]
-    look = [where.command(*words) for words in (["ui"], ["show", name], ["pareto", name])]
+    students, call = ("pareto", "best().load_student()") if best else ("trials", "trials()")
+    look = [where.command(*words) for words in (["ui"], ["show", name], [students, name])]
     report = folder / "summary" / "report.html"
     return [
         f"Look:    {'    '.join(look)}",
         *([f"Report:  {report}"] if report.is_file() else []),
-        f"Python:  {where.call(name)}.best().load_student()",
+        f"Python:  {where.call(name)}.{call}",
     ]
 
 

@@ -41,6 +41,7 @@ class Publisher:
         connect: Opens the tracker; called in the publisher's thread.
         note: Shows one line to the user.
         where: What a later command has to say to find the sweep.
+        tracker: Tells this tracker from others; one that the folder does not name is told all.
         wait_s: First pause after a failure; doubles up to 30 s.
     """
 
@@ -51,6 +52,7 @@ class Publisher:
         connect: Connect,
         note: Callable[[str], None],
         where: Where = _DEFAULT,
+        tracker: str = "",
         wait_s: float = _FIRST_WAIT_S,
     ) -> None:
         self._sweep = sweep
@@ -61,7 +63,8 @@ class Publisher:
         self._note = note
         self._resume = where.command("resume", sweep)
         self._wait_s = wait_s
-        self._offset = _read_offset(folder)
+        self._tracker = tracker
+        self._offset = _read_offset(folder, tracker)
         self._scribe: Scribe | None = None
         self._deadline: float | None = None
         self._finished = False
@@ -125,7 +128,7 @@ class Publisher:
                 self._offset = offset
                 # On a full disk the next process tells some events again, which changes nothing.
                 with contextlib.suppress(ResourceError):
-                    files.write_json(self._state, {"offset": offset})
+                    files.write_json(self._state, {"offset": offset, "tracker": self._tracker})
             if last:
                 return
             self._wake.wait(_POLL_S)
@@ -167,15 +170,18 @@ class Publisher:
         return self._deadline is not None and time.monotonic() > self._deadline
 
 
-def unsent(folder: Path) -> int:
-    """Events of a sweep that nobody runs, which its tracker has not got."""
-    return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder)))
+def unsent(folder: Path, tracker: str = "") -> int:
+    """Events of a sweep that nobody runs, which a tracker has not got."""
+    return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder, tracker)))
 
 
-def _read_offset(folder: Path) -> int:
-    """How much of the journal was told; 0 where the journal has become another one since."""
+def _read_offset(folder: Path, tracker: str) -> int:
+    """How much of the journal was told; 0 of another journal, and 0 where another was told it."""
     try:
-        offset = int(json.loads((folder / STATE).read_text())["offset"])
+        state = json.loads((folder / STATE).read_text())
+        if state.get("tracker", "") != tracker:
+            return 0
+        offset = int(state["offset"])
         return offset if journal.follows_a_line(folder / "journal.jsonl", offset) else 0
     except (OSError, ValueError, KeyError):
         return 0

@@ -20,7 +20,7 @@ class Scribe:
     Args:
         sweep: Name of the sweep.
         tracker: Where to.
-        sweep_yaml: The sweep file as the user wrote it.
+        sweep_yaml: The sweep file, as the tracker is to show it.
         files: Whether files of trials are sent too.
     """
 

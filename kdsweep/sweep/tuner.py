@@ -15,8 +15,9 @@ from typing import Literal
 from kdsweep.engine import files
 from kdsweep.errors import SweepError, did_you_mean
 from kdsweep.home import home_folder, home_uri
-from kdsweep.spec.load import load_sweep
+from kdsweep.spec.load import load_sweep, with_overrides_noted
 from kdsweep.spec.sweep import NAME_PATTERN, SweepSpec
+from kdsweep.sweep import tracked
 from kdsweep.sweep.copies import SweepCopies, fetch_record
 from kdsweep.sweep.display import Display, make_display
 from kdsweep.sweep.interrupt import Interrupt, on_signals
@@ -29,7 +30,7 @@ from kdsweep.sweep.publisher import HURRIED_S, Publisher, unsent
 from kdsweep.sweep.session import End, Session
 from kdsweep.sweep.settings import Settings
 from kdsweep.sweep.summary import summarise
-from kdsweep.tracking import asked_uri, connect, where
+from kdsweep.tracking import connect, where
 
 JOURNAL = "journal.jsonl"
 _SPEC = "sweep.json"
@@ -73,7 +74,8 @@ def launch(
         overrides: ``key=value``, applied to the file.
         home: Folder of everything that kdsweep writes, or a URI of remote storage such as
             ``s3://bucket/kdsweep``; default $KDSWEEP_HOME, ./kdsweep_runs.
-        tracking_uri: MLflow store or server; default: the sweep file's, else SQLite in `home`.
+        tracking_uri: MLflow store or server; default: $MLFLOW_TRACKING_URI, else the sweep file's,
+            else SQLite in `home`.
         address: Ray cluster to run on; default: this machine.
         quiet: Print nothing.
         execute: The function that trains a run, as ``module:function``.
@@ -85,7 +87,9 @@ def launch(
         DataError: The data is missing or damaged.
     """
     spec = sweep if isinstance(sweep, SweepSpec) else load_sweep(sweep, overrides)
-    text = "" if isinstance(sweep, SweepSpec) else Path(sweep).read_text(encoding="utf-8")
+    text = ""
+    if not isinstance(sweep, SweepSpec):
+        text = with_overrides_noted(Path(sweep).read_text(encoding="utf-8"), overrides)
     settings = _settings(spec.name, home, address, spec.trials, execute)
     with claimed(settings) as mirror:
         record = Record.read(settings.folder / JOURNAL)
@@ -125,13 +129,15 @@ def resume(
         more: Sampled trials on top of those that were asked for.
         retry: ``failed`` runs failed trials again.
         home: See `launch`.
-        tracking_uri: See `launch`.
+        tracking_uri: MLflow store or server; default: $MLFLOW_TRACKING_URI, else that of the last
+            launch or resume. Another than that one is told the sweep from its start.
         address: See `launch`.
         quiet: See `launch`.
         execute: See `launch`.
 
     Raises:
-        SweepError: There is no such sweep, it runs, or nothing is left to do.
+        SweepError: There is no such sweep, it runs, nothing is left to do, or its tracker's address
+            held credentials and is not given again.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise SweepError(_unknown(name, home_folder(home)))
@@ -143,8 +149,9 @@ def resume(
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
         if record.state == "finished" and not more and not retry:
-            if unsent(settings.folder):
-                return _send(spec, settings, record, tracking_uri, quiet)
+            uri = tracked.tracking_uri(spec, settings, tracking_uri)
+            if unsent(settings.folder, tracked.name_of(uri)):
+                return _send(spec, settings, record, uri, quiet)
             raise SweepError(
                 f"sweep {name!r} has finished: nothing is left to do. Use --more N for more "
                 "trials, or --retry failed to run failed ones again."
@@ -216,7 +223,7 @@ def _run(
     """One session between its first and its last event."""
     folder = settings.folder
     interrupt = Interrupt()
-    uri = _tracking(spec, settings, tracking_uri)
+    uri = tracked.tracking_uri(spec, settings, tracking_uri)
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
     session = len(Record.read(folder / JOURNAL).starts) + 1
@@ -230,6 +237,7 @@ def _run(
         connect=lambda: connect(uri, settings.home),
         note=display.note,
         where=settings.where,
+        tracker=tracked.name_of(uri),
     )
     with on_signals(interrupt), Ledger.open(folder / JOURNAL, after) as ledger, publisher, display:
         ledger.write(
@@ -259,42 +267,26 @@ def _run(
 
 
 def _send(
-    spec: SweepSpec, settings: Settings, record: Record, tracking_uri: str | None, quiet: bool
+    spec: SweepSpec, settings: Settings, record: Record, uri: str | None, quiet: bool
 ) -> Finished:
     """Sends what the tracker of a finished sweep has not got; nothing runs."""
     folder = settings.folder
-    uri = _tracking(spec, settings, tracking_uri)
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
-    waiting = unsent(folder)
+    waiting = unsent(folder, tracked.name_of(uri))
     with Publisher(
         spec.name,
         folder,
         connect=lambda: connect(uri, settings.home),
         note=display.note,
         where=settings.where,
+        tracker=tracked.name_of(uri),
     ) as publisher:
         left = publisher.finish()
     if left:
         return Finished(spec.name, "failed", "the tracker is still away", folder, record)
     display.note(f"Sent the {waiting} events that tracking had not got. Nothing else was left.")
     return Finished(spec.name, "finished", "", folder, record)
-
-
-def _tracking(spec: SweepSpec, settings: Settings, asked: str | None) -> str | None:
-    """Where results are tracked; None: in the home folder's own database.
-
-    Raises:
-        SweepError: The home is remote storage, where no database and no artifacts can live.
-    """
-    uri = asked_uri(asked) or (spec.tracking.uri if spec.tracking else None)
-    if settings.storage and not (uri or "").startswith(("http://", "https://")):
-        raise SweepError(
-            f"home {settings.storage} is remote storage, which cannot hold MLflow's database and "
-            f"files; tracking is {uri or 'not set'}. Give the address of an MLflow server: "
-            "--tracking-uri http://HOST:5000"
-        )
-    return uri
 
 
 def _session(
@@ -318,7 +310,7 @@ def _session(
 
 def _forget(folder: Path) -> None:
     """Removes the record of a launch that got nowhere, so that it can be launched again."""
-    for name in (JOURNAL, "published.json"):
+    for name in (JOURNAL, "published.json", tracked.FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kdsweep.home import home_folder
+from kdsweep.tracking._store import redact
 from kdsweep.tracking.base import (
     SweepInfo,
     SweepSummary,
@@ -25,6 +26,7 @@ __all__ = [
     "Where",
     "asked_uri",
     "connect",
+    "redact",
     "where",
 ]
 

@@ -1,5 +1,6 @@
 """Reads sweeps from MLflow, and finds the runs that belong to them."""
 
+import functools
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -107,9 +108,12 @@ class MlflowReader:
     def _read_spec(self, sweep: str, run: Any) -> Callable[[], dict[str, Any]]:
         trial = run.data.tags[layout.TRIAL]
 
+        @functools.cache  # a server answers each reading with two requests
+        def text() -> str:
+            return self.fetch(sweep, trial, layout.SPEC_FILE).read_text("utf-8")
+
         def read() -> dict[str, Any]:
-            path = self.fetch(sweep, trial, layout.SPEC_FILE)
-            document: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            document: dict[str, Any] = json.loads(text())
             return document
 
         return read

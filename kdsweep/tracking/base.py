@@ -39,7 +39,7 @@ class SweepInfo:
     Attributes:
         name: Name of the sweep: letters, digits and ``._-``, unique in the store.
         spec: The resolved sweep as a JSON-able dictionary (objectives, run, space, ...).
-        sweep_yaml: The sweep file as the user wrote it.
+        sweep_yaml: The sweep file as the user wrote it, below a comment with the overrides.
         tags: Facts about where it runs: git commit, package versions, node.
     """
 

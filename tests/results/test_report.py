@@ -55,7 +55,7 @@ def test_the_report_says_what_a_reader_wants_to_know(sweep, tmp_path):
         "Best student t001",
         "0.5540 ± 0.0020",
         "mean of 3 fresh seeds",
-        "Over undistilled +0.0387 ± 0.0023 equal size, 3 paired seeds",
+        "Over undistilled +0.0387 ± 0.0023 undistilled: equal size and recipe, 3 paired seeds",
         "4.0x fewer parameters",
         "teacher: 0.6100",
         "What mattered",
@@ -127,7 +127,8 @@ def test_a_best_student_that_is_undistilled_is_not_compared_with_itself(tracker)
     run_trial(tracker, "t000", 0.5, 0.5, sweep="s")
     page = Page(report(Sweep("s", tracker)))
     assert "Best student undistilled" in page.text
-    assert "-0.1000" in page.text and "t000, equal size, one seed" in page.text
+    assert "-0.1000" in page.text
+    assert "t000 over undistilled: equal size and recipe, one seed" in page.text
 
 
 def test_a_filled_sweep_keeps_every_trial_in_the_table(tracker):

@@ -9,7 +9,7 @@ from made_up_sweep import SPEC, fill, run_trial
 from kdsweep.errors import SweepError, TrackingError
 from kdsweep.results import Sweep
 from kdsweep.results.opening import listing
-from kdsweep.tracking import SweepInfo
+from kdsweep.tracking import SweepInfo, TrialInfo
 
 
 def test_the_best_is_the_best_over_fresh_seeds_not_the_luckiest_seed(sweep):
@@ -25,6 +25,24 @@ def test_the_best_is_the_best_over_fresh_seeds_not_the_luckiest_seed(sweep):
 def test_single_seeds_compete_where_no_confirmed_trial_keeps_the_bounds(sweep):
     best = sweep.best("miou", where={"params_ratio": ">= 8"})
     assert (best.id, best.value("miou").n, best.value("miou").confirmed) == ("t004", 1, False)
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1.0), ("min", -1.0)])
+def test_a_single_seed_that_lost_to_a_confirmed_student_is_not_best(tracker, mode, sign):
+    tracker.open_sweep(SweepInfo("s", {**SPEC, "objectives": {"score": mode}}))
+
+    def add(trial, score, seed=0, parent=None):
+        kind = "confirm" if parent else "search"
+        tracker.open_trial(TrialInfo("s", trial, kind, parent=parent, seed=seed))
+        metrics = {"score": sign * score, "latency_ms": 9.0}
+        tracker.end_trial("s", trial, "finished", metrics=metrics)
+
+    add("t000", 0.60)  # the lucky seed for which it was confirmed
+    add("t000-s1", 0.50, seed=1, parent="t000")
+    add("t001", 0.55)
+    assert Sweep("s", tracker).best().id == "t000"
+    add("t002", 0.61)
+    assert Sweep("s", tracker).best().id == "t002"
 
 
 def test_a_confirmed_baseline_does_not_shut_out_unconfirmed_trials(tracker):
@@ -181,6 +199,14 @@ def test_importance_finds_the_parameter_that_matters(sweep):
     assert sweep.importance("params", method="ped_anova")["parameter"][0] == "student.width"
     with pytest.raises(SweepError, match=r"Valid: fanova, ped_anova\."):
         sweep.importance(method="magic")
+
+
+def test_importance_counts_only_trials_that_have_the_metric(tracker):
+    tracker.open_sweep(SweepInfo("s", SPEC))
+    for index in range(9):
+        miou = float("nan") if index < 2 else 0.4 + index / 100
+        run_trial(tracker, f"t{index:03}", 0.5, miou, sweep="s", params={"a.b": float(index)})
+    assert Sweep("s", tracker).importance("miou").attrs["trials"] == 7
 
 
 def test_importance_takes_lists_and_leaves_conditional_parameters_out(tracker):

@@ -6,8 +6,9 @@ import pickle
 import pytest
 
 from kdsweep.errors import SpecError
-from kdsweep.spec.load import load_sweep, parse_sweep
+from kdsweep.spec.load import load_sweep, parse_sweep, with_overrides_noted
 from kdsweep.spec.sweep import SweepSpec
+from kdsweep.spec.yaml_lines import read_yaml
 
 
 def fault_of(text, *overrides):
@@ -270,3 +271,12 @@ def test_the_metrics_of_a_sweep_are_those_that_its_data_gives(file):
     assert "iou/person is no metric of task 'lidar_seg' on the data of this run" in fault_of(
         nuscenes.replace("miou: max", "iou/person: max")
     )
+
+
+@pytest.mark.parametrize("value", ["a\nsweep: {name: other}", "a\u2028sweep: {name: other}", "'#'"])
+def test_overrides_that_are_noted_in_a_file_change_nothing_of_what_it_says(value):
+    text = "\ufeff" + "run: {task: lidar_seg}\n"
+    noted = with_overrides_noted(text, ["sweep.trials=4", f"run.data.root={value}"])
+    assert read_yaml(noted).values == {"run": {"task": "lidar_seg"}}
+    assert "sweep.trials=4" in noted.splitlines()[1]
+    assert with_overrides_noted(text, []) == text

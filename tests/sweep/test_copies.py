@@ -31,11 +31,13 @@ def test_another_machine_gets_the_whole_record(nodes):
     one, two = (mirror.root / "sweeps" / "pvd" for mirror in nodes)
     write(one, "sweep_started", "trial_ended")
     (one / "sweep.yaml").write_text("run:")
+    (one / "tracking.json").write_text("{}")
     nodes[0].push(one, only=RECORD)
     write(two, "sweep_started")  # of an earlier time
     fetch_record(nodes[1], two)
     assert held(two) == ["sweep_started", "trial_ended"]
     assert (two / "sweep.yaml").read_text() == "run:"
+    assert (two / "tracking.json").read_text() == "{}"
 
 
 def test_a_record_that_the_storage_did_not_get_is_not_overwritten(nodes, monkeypatch):

@@ -94,6 +94,12 @@ def test_a_sweep_that_did_not_finish_says_how_to_go_on(tmp_path):
     assert next_steps("pvd", tmp_path, "interrupted", Where()) == ["Go on:   kdsweep resume pvd"]
 
 
+def test_nothing_is_to_be_pasted_that_asks_for_a_best_student_where_there_is_none(tmp_path):
+    look, python = next_steps("pvd", tmp_path, "finished", Where(), best=False)
+    assert python == 'Python:  kdsweep.open_sweep("pvd").trials()'
+    assert "kdsweep trials pvd" in look and "pareto" not in look
+
+
 def test_what_is_pasted_next_finds_the_same_home(tmp_path):
     elsewhere = Where({"home": "/data/my runs"})
     (again,) = next_steps("pvd", tmp_path, "interrupted", elsewhere)

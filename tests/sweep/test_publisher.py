@@ -42,9 +42,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def publish(folder, connect, notes=None, timeout_s=10.0):
+def publish(folder, connect, notes=None, timeout_s=10.0, tracker=""):
     note = (notes if notes is not None else []).append
-    with Publisher("s", folder, connect, note, wait_s=0.001) as publisher:
+    with Publisher("s", folder, connect, note, tracker=tracker, wait_s=0.001) as publisher:
         return publisher.finish(timeout_s)
 
 
@@ -71,6 +71,18 @@ def test_a_second_publisher_goes_on_where_the_first_ended(folder, tracker):
         ledger.created(Plan("t004", "search", {}, "d"))
     publish(folder, lambda: tracker)
     assert tracker.writes[len(writes) :] == ["open_sweep", "open_trial"]
+
+
+def test_another_tracker_is_told_from_the_start(folder, tracker):
+    publish(folder, lambda: tracker, tracker="http://one:5000")
+    assert unsent(folder, "http://one:5000") == 0
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    assert unsent(folder, "http://two:5000") == unsent(folder) == len(lines)
+    other = MemoryTracker()
+    with contextlib.closing(other):
+        assert publish(folder, lambda: other, tracker="http://two:5000") == 0
+        assert states(other) == states(tracker)
+    assert unsent(folder, "http://two:5000") == 0
 
 
 def test_everything_told_twice_changes_nothing(folder, tracker):
