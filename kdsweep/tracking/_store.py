@@ -47,11 +47,16 @@ def _without_errors(record: logging.LogRecord) -> bool:
 
 
 def redact(uri: str) -> str:
-    """The address without user name, password and query, for messages."""
+    """The address without its password and query, for messages, and without the user.
+
+    The user of a database who has no password there is kept: one cannot come in without the name.
+    """
     parts = urlsplit(uri)
     if not parts.netloc:
         return uri
-    host = parts.netloc.rpartition("@")[2]
+    user, _, host = parts.netloc.rpartition("@")
+    if user and ":" not in user and not parts.scheme.startswith("http"):
+        host = parts.netloc
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 

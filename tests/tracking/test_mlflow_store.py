@@ -214,7 +214,10 @@ def test_credentials_are_never_shown(tmp_path):
     assert "hidden" not in str(failure.value) and "secret" not in str(failure.value)
     assert redact("https://user:hidden@host:5000/x?token=1") == "https://host:5000/x"
     assert redact_words("at https://u:p@host/x now") == "at https://host/x now"
-    assert redact("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+    assert redact("https://token@host/x") == "https://host/x"
+    assert redact("postgresql://me:hidden@db/x?sslpassword=1") == "postgresql://db/x"
+    for harmless in ("sqlite:////tmp/mlflow.db", "postgresql://me@db/x"):
+        assert redact(harmless) == harmless
 
 
 def test_the_users_own_settings_of_mlflow_win(tmp_path, monkeypatch):
