@@ -12,6 +12,7 @@ import pytest
 
 from kdsweep.cluster.jobs import Link, ask
 from kdsweep.cluster.ssh import free_ports
+from kdsweep.environment import JOB
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(900)]
 
@@ -205,6 +206,10 @@ def keeps_secrets_to_itself(machine: Machine) -> None:
     assert "kdsweep_sweep" in told
     for secret in (token, *SECRETS.values()):
         assert secret not in told
+    jobs = [job for text in _jobs(machine, token) for job in json.loads(text)]
+    sent = [job["runtime_env"]["env_vars"] for job in jobs if job["type"] == "SUBMISSION"]
+    assert sent
+    assert all(variables == JOB for variables in sent)  # as a dry run lists them
 
 
 def _jobs(machine: Machine, token: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What is prepared, shown by `--dry-run`, and shipped; and that secrets are in none of it."""
 
+import ast
 import json
 import re
 import shutil
@@ -17,11 +18,12 @@ from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.local import Here
 from kdsweep.cluster.mask import mask
-from kdsweep.cluster.package import ENVIRONMENT, make_package, runtime_env
+from kdsweep.cluster.package import make_package, runtime_env
 from kdsweep.cluster.plan import describe
 from kdsweep.cluster.portable import refuse_local
 from kdsweep.cluster.ssh import Host
 from kdsweep.cluster.token import given_token, make_token, read_token, token_file
+from kdsweep.environment import JOB, RAY
 from kdsweep.errors import ResourceError, SpecError
 from kdsweep.spec.load import load_sweep
 
@@ -90,14 +92,33 @@ def test_a_dry_run_lists_what_is_run_and_sent(home, name):
     assert "nothing is touched" in text
     assert "-m kdsweep launch --address auto -- sweep.yaml run.train.epochs=1" in text
     assert f"sweep.yaml (this is {DIGITS})" in text
-    for name_, value in ENVIRONMENT.items():
-        assert f"{name_}={value}" in text
     if name == "kuberay":
         assert f"kubectl --namespace default apply -f {cluster.path}" in text
     else:
         assert "ray start --head" in text
         assert "mlflow server" in text
     assert list(home.iterdir()) == []
+
+
+def test_a_dry_run_lists_every_variable_that_is_sent_and_no_other(home):
+    driver = make_driver("launch", "digits", DIGITS, [])
+    with runtime_env(driver.package) as environment:
+        sent = {**environment["env_vars"], **RAY}
+    *_, job = describe(onprem(), driver).partition("  Environment ")
+    listed, *_ = job.partition("  Metadata ")
+    assert dict(re.findall(r"([A-Z_]+)=([^,\s]+)", listed)) == sent
+
+
+def test_whatever_gets_variables_gets_those_that_a_dry_run_lists():
+    """No source makes a runtime environment of others."""
+    found = set()
+    for path in (ROOT / "kdsweep").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Dict):
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and key.value == "env_vars":
+                        found.add((path.stem, ast.unparse(value)))
+    assert found == {("package", "dict(JOB)"), ("connection", "RAY")}
 
 
 def test_secrets_are_in_no_dry_run_and_no_job(home, tmp_path):
@@ -186,6 +207,8 @@ def test_masking_leaves_the_rest_as_it_is():
         "docker run -p 8080:80 a; docker login --password-stdin host; ps -p 3",
         "docker login host\nssh -p 22 host",
         "passed=3 http://host:5000/a@b git+https://github.com/a/b@main bypass --pass",
+        "tokenizer=bert num_tokens=5 {'max_tokens': 5} --max-tokens 5 TOKENIZERS_PARALLELISM=false",
+        "RAY_AUTH_MODE=token PWD=/a OLDPWD=/b author=me auth: {x: y} mlflow --app-name basic-auth",
     ):
         assert mask(plain) == plain
 
@@ -226,6 +249,12 @@ def test_masking_leaves_the_rest_as_it_is():
         ("curl 'https://a/b?sv=1&sig=top%2Fsecret&se=2'", "curl 'https://a/b?sv=1&sig=***&se=2'"),
         ("curl https://a/b?sig=topsecret -o c", "curl https://a/b?sig=*** -o c"),
         ("https://a/b?X-Amz-Security-Token=topsecret", "https://a/b?X-Amz-Security-Token=***"),
+        ("DB_PWD=topsecret GITHUB_PAT=topsecret x", "DB_PWD=*** GITHUB_PAT=*** x"),
+        ("REDISCLI_AUTH=topsecret; x", "REDISCLI_AUTH=***; x"),
+        ("x --http-auth me:topsecret", "x --http-auth ***"),
+        ("PASSPHRASE='top secret' x", "PASSPHRASE=*** x"),
+        ("LICENSE_KEY=topsecret SIGNING_KEY=topsecret", "LICENSE_KEY=*** SIGNING_KEY=***"),
+        ("API_TOKENS=topsecret,5 x", "API_TOKENS=*** x"),
         ("https://a/b?v=1&token=topsecret&w=2", "https://a/b?v=1&token=***&w=2"),
     ],
 )
@@ -236,6 +265,7 @@ def test_secrets_are_masked_however_they_are_written(text, shown):
 HARMLESS = [
     *["docker", "run", "configure", "config", "set", "ssh", "-p", "8080:80", "-v", "=", "?", "&"],
     *["http://host:5000/a?b=c", "s3://bucket/k", "sig", "design=1", "'", '"', "\\", "\n", ";", ":"],
+    *["tokenizer=bert", "RAY_AUTH_MODE=x", "author=me", "compat=1", "spat: 1", "PWD=/a"],
     *["key=1", "pip install -q x==1.2", "python -c 'print(1)'", "user", "--name", "$HOME/a", "é"],
 ]
 """What commands of cluster files are made of; no name or option of it tells of a secret."""
@@ -250,7 +280,8 @@ HARMLESS = [
     )
 )
 def test_what_tells_of_no_secret_is_shown_as_it_is(text):
-    keys = "token|secret|pass|credential|access.?key|api.?key|private.?key|account.?key|signature"
+    keys = "token(?!izer=bert)|[_-](pwd|pat|auth)(?!_mode=x)|secret|pass|credential|access.?key"
+    keys += "|api.?key|(private|licen[cs]e|encryption|signing|master|account).?key|signature"
     keys += "|connection.?string|bearer|basic|authorization|login|-u|[?&]sig="
     assume(not re.search(keys, text, re.IGNORECASE))
     assert mask(text) == text
@@ -269,7 +300,7 @@ def test_the_package_holds_the_code_and_the_sweep_and_nothing_else(home):
     assert "kdsweep/__main__.py" in package.files
     assert package.num_bytes < 20 << 20
     with runtime_env(package) as environment:
-        assert environment["env_vars"] == ENVIRONMENT
+        assert environment["env_vars"] == JOB
         folder = Path(environment["working_dir"])
         assert (folder / "sweep.yaml").read_text() == DIGITS.read_text()
     assert not folder.exists()
