@@ -20,11 +20,11 @@ def check_hosts(part: Part, faults: Faults) -> None:
     """Notes what is wrong with the machines of a launcher file and with the ways to them."""
     _check_docker(part, faults)
     provider = part.get("provider")
-    for key in _CLOUDS.get(provider.get("type"), ()):
+    kind = provider.get("type")
+    for key in (*_CLOUDS.get(kind, ()), *(["region"] if kind == "gcp" and _asks(part) else [])):
         if not provider.get(key):
-            hint = "Ray finds it out only when it asks the cloud. Such as in cluster/{}.yaml."
-            told = hint.format(provider["type"])
-            faults.add(part, ("provider", key), f"is missing: provider.{key}", told)
+            hint = f"Ray finds it out only when it asks the cloud. See cluster/{kind}.yaml."
+            faults.add(part, ("provider", key), "is missing", hint)
     if not _is_here(part):
         _check_options(part, faults)
         _check_mounts(part, faults)
@@ -33,10 +33,18 @@ def check_hosts(part: Part, faults: Faults) -> None:
 
 def has_workers(part: Part) -> bool:
     """Whether there are, or can be, machines beside the head."""
-    own = part.get("provider", "type") == "local" and not part.get(
-        "provider", "coordinator_address"
-    )
-    return not own or bool(part.get("provider", "worker_ips"))
+    provider = part.get("provider")
+    listed = provider.get("type") == "local" and "coordinator_address" not in provider
+    return bool(provider.get("worker_ips")) if listed else True
+
+
+def _asks(part: Part) -> bool:
+    """Whether Ray asks Google for a network, or makes a key: both in the provider's region."""
+    nodes = [
+        kind.get("node_config") or {} for kind in (part.get("available_node_types") or {}).values()
+    ]
+    known = all({"networkInterfaces", "networkConfig"} & node.keys() for node in nodes)
+    return not known or not part.get("auth", "ssh_private_key")
 
 
 def _is_here(part: Part) -> bool:

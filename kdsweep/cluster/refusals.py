@@ -117,9 +117,8 @@ def _check_volumes(part: Part, pod: Path, faults: Faults) -> None:
                 name = mount.get("name") if isinstance(mount, dict) else None
                 if isinstance(name, str) and name not in (*volumes, *_GIVEN):
                     path = (*pod, kind, index, "volumeMounts", number, "name")
-                    hint = did_you_mean(name, filter(None, volumes)).replace(
-                        "There are none", "None"
-                    )
+                    known = [one for one in volumes if isinstance(one, str)]
+                    hint = did_you_mean(name, known) if known else "Add it to the pod's volumes."
                     faults.add(part, path, f"is no volume of the pod: {name!r}", hint)
 
 

@@ -18,7 +18,7 @@ from kdsweep.cluster.launch import end
 from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.local import Here
-from kdsweep.cluster.ssh import free_ports
+from kdsweep.cluster.ssh import forwarding, free_ports
 from kdsweep.cluster.token import make_token, token_file, write_token
 from kdsweep.errors import ResourceError
 
@@ -265,27 +265,48 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
     other = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     other.settimeout(60)
     print("listens", flush=True)
-    try:
-        other.accept()[0].recv(1)
-        print("was asked", flush=True)
-    except TimeoutError:
+    while other.accept()[0].recv(1) == b"":  # one that only looks whether the port is open
         pass
+    print("was sent something", flush=True)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_another_user_who_was_on_the_port_before_ray_is_not_shown_the_token(cluster, tmp_path):
-    (tmp_path / "ray").write_text("#!/bin/bash\nexec sleep 1000\n")  # and never comes up
-    mine, theirs = free_ports(1)[0], cluster.dashboard_port
-    words = [sys.executable, "-c", LISTENER, str(mine), str(theirs)]
+@contextlib.contextmanager
+def another_user_on(port: int) -> Iterator[int]:
+    """Somebody who listens on a port and is sent nothing; gives a port of this user's own."""
+    mine = free_ports(1)[0]
+    words = [sys.executable, "-c", LISTENER, str(mine), str(port)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
         assert listener.stdout.readline() == "listens\n"
         try:
-            with pytest.raises(ResourceError, match=f"something else listens on port {theirs} of"):
-                up.start(cluster, lambda _: None)
-            up._run(Here(), daemons.alive(cluster.name, "ray"))  # and ours runs
-            assert listeners.read(Here().run(listeners.script(mine)).output).others == frozenset()
+            yield mine
         finally:
             listener.kill()
         assert listener.stdout.read() == ""
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+@only_root
+def test_another_user_who_was_on_the_port_before_ray_is_not_shown_the_token(cluster, tmp_path):
+    (tmp_path / "ray").write_text("#!/bin/bash\nexec sleep 1000\n")  # and never comes up
+    port = cluster.dashboard_port
+    with another_user_on(port) as mine:
+        with pytest.raises(ResourceError, match=f"something else listens on port {port} of"):
+            up.start(cluster, lambda _: None)
+        up._run(Here(), daemons.alive(cluster.name, "ray"))  # and ours runs
+        found = listeners.read(Here().run(listeners.script(mine)).output)
+        assert (found.users, found.others) == ({found.us}, frozenset())
     up.end(cluster, lambda _: None)
+
+
+@only_root
+def test_a_tunnel_whose_port_another_user_took_is_not_used():
+    (port,) = free_ports(1)
+    with (
+        pytest.raises(ResourceError, match=rf"^no way: another user took port {port}\."),
+        another_user_on(port),
+        forwarding(["sleep", "60"], [port], "no way"),
+    ):
+        pass
