@@ -86,7 +86,7 @@ def _job(driver: Driver, python: str) -> Iterator[str]:
         source = f" (this is {package.files[name]})" if name in package.files else ""
         yield f"    {name}{f' {count} files' if name.endswith('/') else source}"
     yield f"  Environment   {_written(JOB)}"
-    yield f"  of its nodes  {_written(RAY)}"
+    yield f"  On its nodes  {_written(RAY)}"
     yield f"  Metadata      kdsweep_sweep={driver.sweep}"
 
 
