@@ -22,7 +22,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("losses", "geometry", "metrics"),
-    ("types", "config", "discover", "errors", "home"),
+    ("types", "config", "discover", "environment", "errors", "home"),
 )
 """From the roof to the ground; rooms of one floor do not import each other, but for the ground."""
 

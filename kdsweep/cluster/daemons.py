@@ -84,6 +84,8 @@ class Daemon:
                 value = following
             elif word.startswith(f"{name}="):
                 value = word.partition("=")[2]
+            elif len(name) == 2 and word.startswith(name):  # -p5000
+                value = word[2:]
         return value
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from kdsweep.cluster import notices
 from kdsweep.cluster.jobs import Link, ask, refusal
 from kdsweep.cluster.kuberay import KubeRay
+from kdsweep.cluster.mask import mask
 from kdsweep.cluster.notices import Notice
 from kdsweep.cluster.ssh import forwarding, free_ports
 from kdsweep.errors import ResourceError
@@ -229,7 +230,7 @@ def _run(command: list[str]) -> str:
             "points at the cluster."
         ) from None
     if done.returncode != 0:
-        words = _words(done.stderr, done.returncode)
+        words = mask(_words(done.stderr, done.returncode))
         raise ResourceError(f"kubectl {' '.join(command[1:])} failed: {words}")
     return done.stdout.strip()
 

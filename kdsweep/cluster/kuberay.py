@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from kdsweep.cluster.files import Faults, Part
 from kdsweep.cluster.raycluster import RAY_CLUSTER
+from kdsweep.cluster.refusals import (
+    check_operator,
+    check_service,
+    check_stores,
+    port_of,
+    service_of,
+)
 from kdsweep.cluster.schema import check_schema
 from kdsweep.cluster.tracking import is_loopback, trouble
 from kdsweep.home import home_uri
@@ -19,6 +25,7 @@ _NAME = r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?"
 
 _HEAD: Path = ("spec", "headGroupSpec")
 _POD: Path = ("template", "spec")
+_ENV: Path = (*_HEAD, *_POD, "containers", 0, "env")
 
 
 @dataclass(frozen=True)
@@ -95,15 +102,19 @@ def read_kuberay(path: FilePath, parts: list[Part]) -> KubeRay:
     check_schema(part, RAY_CLUSTER, faults, part.values)
     faults.refuse()  # what follows relies on types
     _check(part, faults)
-    faults.refuse()
+    check_stores(parts, faults)
     env = _environment(part)
+    if not faults.told:  # what follows relies on an address
+        uri = str(env.get("MLFLOW_TRACKING_URI") or "")
+        check_service(part, parts, _ENV, uri, faults)
+    faults.refuse()
     return KubeRay(
         path=path,
         name=part.get("metadata", "name"),
         namespace=part.get("metadata", "namespace"),
         home=env["KDSWEEP_HOME"],
         tracking_uri=env.get("MLFLOW_TRACKING_URI"),
-        mlflow=_mlflow(env.get("MLFLOW_TRACKING_URI"), parts),
+        mlflow=_mlflow(env.get("MLFLOW_TRACKING_URI"), part, parts),
         secret=part.get("spec", "authOptions", "secretName") or part.get("metadata", "name"),
         makes_namespace=any(other.get("kind") == "Namespace" for other in parts),
     )
@@ -133,25 +144,25 @@ def _check(part: Part, faults: Faults) -> None:
         if autoscaled and part.get(*group, *_POD, "restartPolicy") != "Never":
             hint = "Ray's autoscaler takes a restarted pod for the old node."
             faults.add(part, (*group, *_POD, "restartPolicy"), "must be Never", hint)
+    check_operator(part, groups, faults)
     _check_home(part, groups, faults)
 
 
 def _check_home(part: Part, groups: list[Path], faults: Faults) -> None:
     env = _environment(part)
     home = env.get("KDSWEEP_HOME")
-    where: Path = (*_HEAD, *_POD, "containers", 0, "env")
     if not isinstance(home, str) or not (home.startswith("/") or home_uri(home)):
         hint = "Such as: {name: KDSWEEP_HOME, value: /shared/kdsweep}"
         given = f"not {home!r}" if home else f"it has {', '.join(map(str, env)) or 'none'}"
-        faults.add(part, where, f"must give KDSWEEP_HOME as an absolute path; {given}", hint)
+        faults.add(part, _ENV, f"must give KDSWEEP_HOME as an absolute path; {given}", hint)
         return
     uri = str(env.get("MLFLOW_TRACKING_URI") or "")
     if found := trouble(home, uri):
-        faults.add(part, where, *found)
+        faults.add(part, _ENV, *found)
     if is_loopback(uri):
         hint = "MLflow has a pod of its own. Name its Service: http://SERVICE:5000"
         text = "MLFLOW_TRACKING_URI is a loopback address, which in a pod is the pod itself"
-        faults.add(part, where, text, hint)
+        faults.add(part, _ENV, text, hint)
     if home_uri(home):
         return
     for group in groups:
@@ -168,11 +179,7 @@ def _environment(part: Part) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in entries}
 
 
-def _mlflow(uri: str | None, parts: list[Part]) -> tuple[str, int] | None:
-    """The Service of this file that a tracking URI names."""
-    if not uri:
-        return None
-    address = urlsplit(uri)
-    service = (address.hostname or "").partition(".")[0]
-    names = [part.get("metadata", "name") for part in parts if part.get("kind") == "Service"]
-    return (service, address.port or 80) if service in names else None
+def _mlflow(uri: str | None, part: Part, parts: list[Part]) -> tuple[str, int] | None:
+    """The Service of this file that a tracking URI names, and its port."""
+    service = service_of(uri, part, parts) if uri else None
+    return (service.get("metadata", "name"), port_of(uri)) if uri and service else None

@@ -3,9 +3,13 @@
 import re
 
 _TELLING = (
-    r"(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY"
-    r"|PRIVATE[_-]KEY|ACCOUNT[_-]?KEY|SIGNATURE|CONNECTION[_-]STRING)"
-    r"(?![_-](?:PATH|FILE|STDIN))[A-Z0-9_-]*"
+    # Not `tokenizer=`; and a number is no `API_TOKENS`, but a count of tokens.
+    r"(?:(?:TOKEN(?!I[SZ])(?!S[\"']?(?:\s*[=:]\s*|\s+)\d{1,9}(?![^\s,;&|)}\]'\"]))"
+    r"|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS(?![A-Z])|CREDENTIALS?|ACCESS[_-]KEY|API[_-]KEY"
+    r"|(?:PRIVATE|LICEN[CS]E|ENCRYPTION|SIGNING|MASTER)[_-]KEY|ACCOUNT[_-]?KEY|SIGNATURE"
+    r"|CONNECTION[_-]STRING)(?![_-](?:PATH|FILE|STDIN))[A-Z0-9_-]*"
+    # These mean something else on their own, and in front of another word (`RAY_AUTH_MODE`).
+    r"|(?<=[A-Z0-9][_-])(?:PWD|PAT|AUTH)(?![A-Z0-9_-]))"
 )
 _WORD = r"""(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|])+"""
 """A word of the shell: it ends at a space or an operator outside quotes."""

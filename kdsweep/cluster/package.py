@@ -9,16 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import kdsweep
+from kdsweep.environment import JOB
 
 SWEEP_FILE = "sweep.yaml"
-
-ENVIRONMENT = {
-    # Ray ends a job by SIGTERM and kills it 3 s later; a sweep needs a moment to stay resumable.
-    "RAY_JOB_STOP_SIGNAL": "SIGINT",
-    "RAY_JOB_STOP_WAIT_TIME_S": "60",
-    "PYTHONUNBUFFERED": "1",
-}
-"""Every variable that a job gets from here. Nothing is copied from this machine's environment."""
 
 
 @dataclass(frozen=True)
@@ -58,4 +51,4 @@ def runtime_env(package: Package) -> Iterator[dict[str, Any]]:
             target = Path(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-        yield {"working_dir": folder, "env_vars": dict(ENVIRONMENT)}
+        yield {"working_dir": folder, "env_vars": dict(JOB)}

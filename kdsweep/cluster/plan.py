@@ -1,7 +1,7 @@
 """What `--dry-run` shows: every command, file and variable that a launch would send; no secrets."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kdsweep.cluster import daemons
 from kdsweep.cluster.driver import Driver
@@ -9,8 +9,8 @@ from kdsweep.cluster.kuberay import KubeRay
 from kdsweep.cluster.launcher import prepare
 from kdsweep.cluster.load import Cluster
 from kdsweep.cluster.mask import mask
-from kdsweep.cluster.package import ENVIRONMENT
 from kdsweep.cluster.token import token_file
+from kdsweep.environment import JOB, RAY
 
 
 def describe(cluster: Cluster | str, driver: Driver) -> str:
@@ -85,5 +85,10 @@ def _job(driver: Driver, python: str) -> Iterator[str]:
     for name, count in counts.items():
         source = f" (this is {package.files[name]})" if name in package.files else ""
         yield f"    {name}{f' {count} files' if name.endswith('/') else source}"
-    yield "  Environment   " + ", ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    yield f"  Environment   {_written(JOB)}"
+    yield f"  On its nodes  {_written(RAY)}"
     yield f"  Metadata      kdsweep_sweep={driver.sweep}"
+
+
+def _written(variables: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in variables.items())

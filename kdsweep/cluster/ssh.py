@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.cluster.local import Ran
+from kdsweep.cluster import listeners
+from kdsweep.cluster.local import Here, Ran
 from kdsweep.errors import ResourceError
 
 _SSH_FAILED = 255
@@ -47,7 +48,7 @@ class Host:
         """
         try:
             done = subprocess.run(
-                [*self.command(), self.name, f"bash -lc {shlex.quote(script)}"],
+                [*self.command(), *self.where(), f"bash -lc {shlex.quote(script)}"],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -87,6 +88,10 @@ class Host:
         identity = ["-i", str(Path(self.key).expanduser())] if self.key else []
         return ["ssh", *identity, *(f"-o{name}={value}" for name, value in options.items())]
 
+    def where(self) -> list[str]:
+        """User and host as the last words of ``ssh``; neither can be taken for an option."""
+        return ["-l", self.user, "--", self.address]
+
 
 @contextmanager
 def tunnel(host: Host, ports: Sequence[int]) -> Iterator[list[int]]:
@@ -102,7 +107,7 @@ def tunnel(host: Host, ports: Sequence[int]) -> Iterator[list[int]]:
     forwards = [
         f"-L127.0.0.1:{ours}:127.0.0.1:{theirs}" for ours, theirs in zip(here, ports, strict=True)
     ]
-    command = [*host.command(), "-N", "-oExitOnForwardFailure=yes", *forwards, host.name]
+    command = [*host.command(), "-N", "-oExitOnForwardFailure=yes", *forwards, *host.where()]
     with forwarding(command, here, f"cannot reach {host.name}"):
         yield here
 
@@ -138,6 +143,10 @@ def forwarding(command: Sequence[str], ports: Sequence[int], trouble: str) -> It
                 time.sleep(0.1)
             else:
                 raise ResourceError(f"{trouble}: the tunnel did not open within 30 s")
+            for port in ports:
+                found = listeners.read(Here().run(listeners.script(port)).output)
+                if found and found.others:  # a token is about to be sent through it
+                    raise ResourceError(f"{trouble}: another user took port {port}. Try again.")
             yield
 
 

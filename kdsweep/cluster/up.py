@@ -17,6 +17,7 @@ from kdsweep.cluster.local import Here
 from kdsweep.cluster.mask import mask
 from kdsweep.cluster.ssh import Host, tunnel
 from kdsweep.cluster.token import make_token, read_token, state_dir, token_file, write_token
+from kdsweep.cluster.trust import state_of
 from kdsweep.errors import ResourceError
 
 Say = Callable[[str], object]
@@ -46,7 +47,6 @@ def joined(cluster: Launcher) -> Iterator[Link | None]:
         if answer == "down":
             yield None
         elif answer == "up":
-            _refuse_stranger(cluster, host)
             yield link
         else:
             raise _shut(cluster, link, answer)
@@ -59,9 +59,9 @@ def _answer(cluster: Launcher, host: Here | Host, link: Link) -> Answer:
     again, ends every sweep on it.
     """
     until = time.monotonic() + _BUSY_S
-    while (answer := ask(link)) == "down":
-        if _has_ended(cluster, host):
-            return "down"
+    while (state := state_of(cluster, host)) != "ended":
+        if state == "ours" and (answer := ask(link)) != "down":
+            return answer
         if time.monotonic() > until:
             raise ResourceError(
                 f"Ray of cluster {cluster.name!r} runs on {host.name}, but has not answered on "
@@ -70,7 +70,7 @@ def _answer(cluster: Launcher, host: Here | Host, link: Link) -> Answer:
                 f"--cluster {shlex.quote(str(cluster.path))}` ends it for good."
             )
         time.sleep(1.0)
-    return answer
+    return "down"
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _end_worker(cluster: Launcher, head: Here | Host, address: str, say: Say) ->
     auth = cluster.config["auth"]
     identity = "-i ~/ray_bootstrap_key.pem " if auth.get("ssh_private_key") else ""
     script = shlex.quote(f"bash -lc {shlex.quote(daemons.stop(cluster.name, 'ray'))}")
-    where = shlex.quote(f"{auth['ssh_user']}@{address}")
+    where = f"-l {shlex.quote(auth['ssh_user'])} -- {shlex.quote(address)}"
     options = (
         "-oBatchMode=yes -oConnectTimeout=15 -oStrictHostKeyChecking=no "
         "-oUserKnownHostsFile=/dev/null -oLogLevel=ERROR"
@@ -272,31 +272,20 @@ def _await(cluster: Launcher) -> None:
     host = head_of(cluster)
     assert host is not None
     with _line(cluster, host) as link:
-        while (answer := ask(link)) != "up":
-            if answer != "down":
+        while True:
+            state = state_of(cluster, host)
+            if state == "ours" and (answer := ask(link)) == "up":
+                return
+            if state == "ours" and answer != "down":
                 raise _shut(cluster, link, answer)
-            ran = host.run(daemons.alive(cluster.name, "ray"))
-            if ran.code == daemons.ENDED:
+            if state == "ended":
+                log = host.run(daemons.alive(cluster.name, "ray")).output
                 raise ResourceError(
-                    f"Ray ended on {host.name} soon after its start. Its log says:\n"
-                    f"{mask(ran.output)}"
+                    f"Ray ended on {host.name} soon after its start. Its log says:\n{mask(log)}"
                 )
             if time.monotonic() > until:
                 raise ResourceError(f"Ray on {host.name} does not answer within {_READY_S:.0f} s.")
             time.sleep(1.0)
-
-
-def _refuse_stranger(cluster: Launcher, host: Here | Host) -> None:
-    """Ends here if the Ray that answers is not the one that the cluster file starts."""
-    if isinstance(host, Here) and _has_ended(cluster, host):
-        raise ResourceError(
-            f"another Ray listens on port {cluster.dashboard_port} of this machine. Give cluster "
-            f"{cluster.name!r} ports of its own in {cluster.path}: --port, --dashboard-port."
-        )
-
-
-def _has_ended(cluster: Launcher, host: Here | Host) -> bool:
-    return host.run(daemons.alive(cluster.name, "ray")).code == daemons.ENDED
 
 
 def _shut(cluster: Launcher, link: Link, answer: Answer) -> ResourceError:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
 
+from kdsweep.environment import RAY
 from kdsweep.errors import ResourceError
 from kdsweep.sweep.interrupt import keeping_handlers
 from kdsweep.sweep.joining import join
@@ -18,29 +19,10 @@ _OBJECT_STORE = 128 << 20
 _ATTEMPTS = 3
 """So often is Ray started: on a machine that is very busy its parts miss each other's deadlines."""
 
-ENVIRONMENT = {
-    # Ray Train looks after its workers this often; its default of 2 s adds seconds to every start.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # A worker answers while it trains. One that says nothing for so long is frozen (Ray Train's own
-    # patience is ten minutes); reading a table of a gigabyte keeps it silent for half a minute.
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "180",
-    # Relative paths (a data root) mean the same in a worker as where the sweep was launched.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # One report without a metric must not end the sweep; the searcher checks what matters.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # The journal replaces Tune's own files and its way of stopping.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-}
-
 
 def set_environment() -> None:
     """Sets what Ray reads from the environment; what the user has set stays."""
-    for name, value in ENVIRONMENT.items():
+    for name, value in RAY.items():
         os.environ.setdefault(name, value)
 
 
@@ -103,8 +85,7 @@ def connect(address: str | None, node: Node | None) -> None:
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        # Everybody who may look at the cluster can read these variables: no secret is among them.
-        join(address, runtime_env={"env_vars": ENVIRONMENT}, **quiet)
+        join(address, runtime_env={"env_vars": RAY}, **quiet)
         return
     assert node is not None
     for attempt in range(1, _ATTEMPTS + 1):

@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from forwarder import FORWARDER
 
 from kdsweep.cluster import daemons
 
@@ -100,20 +101,6 @@ elif "secret" in words:
 elif "port-forward" in words:
     here = int(words[-1].partition(":")[0])
     os.execv(sys.executable, [sys.executable, {forwarder!r}, str(here), {target!r}])
-"""
-
-FORWARDER = """\
-import socket, sys, threading
-def pump(a, b):
-    while data := a.recv(65536):
-        b.sendall(data)
-    b.shutdown(socket.SHUT_WR)
-with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
-    while True:
-        one, _ = server.accept()
-        other = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-        threading.Thread(target=pump, args=(one, other), daemon=True).start()
-        threading.Thread(target=pump, args=(other, one), daemon=True).start()
 """
 
 

@@ -3,20 +3,24 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forwarder import FORWARDER
 from ports import free_ports
 
-from kdsweep.cluster import up
+from kdsweep.cluster import daemons, listeners, up
 from kdsweep.cluster.jobs import ask
 from kdsweep.cluster.launch import end
-from kdsweep.cluster.launcher import Launcher
+from kdsweep.cluster.launcher import Launcher, prepare
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.local import Here
+from kdsweep.cluster.ssh import forwarding
+from kdsweep.cluster.token import make_token, token_file, write_token
 from kdsweep.errors import ResourceError
 
 STAND_IN = """\
@@ -39,6 +43,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 port = next(word for word in sys.argv if word.startswith("--dashboard-port=")).partition("=")[2]
 ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
+"""
+
+STAND_IN_SSH = """\
+#!{python}
+# Stands in for ssh to a machine that is this one: runs the script, or forwards a port.
+import os, sys
+words = sys.argv[1:]
+if "-N" in words:
+    _, here, _, there = next(word for word in words if word.startswith("-L")).split(":")
+    os.execv(sys.executable, [sys.executable, {forwarder!r}, here, there])
+os.execvp("bash", ["bash", "-c", words[-1]])
 """
 
 FILE = """\
@@ -136,6 +151,24 @@ def test_a_command_that_fails_is_told_without_the_secret_in_it(cluster, tmp_path
     assert starts(tmp_path) == []
 
 
+def test_a_command_that_fails_shows_no_password_of_a_package_index(cluster):
+    line = "echo Looking in https://me:topsecret@host/simple; false --index-url"
+    line += " https://me:topsecret@pypi.example.com/simple kd"
+    cluster.path.write_text(f"{cluster.path.read_text()}setup_commands: ['{line}']\n")
+    with pytest.raises(ResourceError, match=r"https://\*\*\*@pypi.example.com") as caught:
+        up.start(load_cluster(cluster.path), lambda _: None)
+    assert "Looking in https://***@host/simple" in str(caught.value)
+    assert "topsecret" not in str(caught.value)
+
+
+def test_the_log_of_rays_launcher_is_told_without_the_secrets_in_it(cluster):
+    with pytest.raises(ResourceError, match="The end of") as caught, up._logged(cluster, "start"):
+        subprocess.run(["echo", "pip install -i https://me:topsecret@host/simple"], check=True)
+        raise RuntimeError("export API_TOKEN=topsecret")
+    assert "https://***@host/simple" in str(caught.value)
+    assert "topsecret" not in str(caught.value)
+
+
 def test_launches_at_the_same_moment_start_a_cluster_once(cluster, tmp_path):
     together, said, answers = threading.Barrier(3, timeout=60), [], []
 
@@ -176,3 +209,105 @@ def test_a_cluster_that_a_launch_is_starting_is_not_ended_before_it_is_up(cluste
     assert not end(cluster, say)  # nothing of it is left
     with up.joined(cluster) as link:
         assert link is None
+
+
+@pytest.fixture
+def by_ssh(cluster, tmp_path, monkeypatch) -> Launcher:
+    """The same cluster as a host behind SSH."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "forwarder.py").write_text(FORWARDER)
+    ssh = tools / "ssh"
+    ssh.write_text(
+        STAND_IN_SSH.format(python=sys.executable, forwarder=str(tools / "forwarder.py"))
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    text = cluster.path.read_text().replace("127.0.0.1", "head.example.com")
+    cluster.path.write_text(text)
+    return load_cluster(cluster.path)
+
+
+@pytest.mark.parametrize("way", ["cluster", "by_ssh"])
+def test_a_stranger_on_the_dashboards_port_is_told_and_never_shown_the_token(
+    way, request, ray_cluster_of_others
+):
+    cluster = request.getfixturevalue(way)
+    url, shown = ray_cluster_of_others
+    port = url.rpartition(":")[2]
+    cluster.path.write_text(
+        cluster.path.read_text().replace(f"port={cluster.dashboard_port}", f"port={port}")
+    )
+    cluster = load_cluster(cluster.path)
+    write_token(cluster.name, "right")
+    for enter in (up.joined(cluster), up.running(cluster, lambda _: None)):
+        with pytest.raises(ResourceError, match=f"something else listens on port {port} of"), enter:
+            pass
+    assert shown == []
+
+
+@pytest.mark.parametrize("way", ["cluster", "by_ssh"])
+def test_the_token_is_shown_to_the_ray_that_runs_under_the_noted_pid(way, request, tmp_path):
+    cluster = request.getfixturevalue(way)
+    make_token(cluster.name)
+    up._start_here(prepare(cluster, token_file(cluster.name)))
+    with up.joined(cluster) as link:
+        assert ask(link) == "up"
+    up.end(cluster, lambda _: None)
+    with up.joined(cluster) as link:
+        assert link is None
+
+
+LISTENER = """\
+import os, socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    server.settimeout(60)
+    os.setuid(65534)  # of the process; the socket stays with the user who made it
+    other = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+    other.settimeout(60)
+    print("listens", flush=True)
+    while other.accept()[0].recv(1) == b"":  # one that only looks whether the port is open
+        pass
+    print("was sent something", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def another_user_on(port: int) -> Iterator[int]:
+    """Somebody who listens on a port and is sent nothing; gives a port of this user's own."""
+    mine = free_ports(1)[0]
+    words = [sys.executable, "-c", LISTENER, str(mine), str(port)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout.readline() == "listens\n"
+        try:
+            yield mine
+        finally:
+            listener.kill()
+        assert listener.stdout.read() == ""
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+@only_root
+def test_another_user_who_was_on_the_port_before_ray_is_not_shown_the_token(cluster, tmp_path):
+    (tmp_path / "ray").write_text("#!/bin/bash\nexec sleep 1000\n")  # and never comes up
+    port = cluster.dashboard_port
+    with another_user_on(port) as mine:
+        with pytest.raises(ResourceError, match=f"something else listens on port {port} of"):
+            up.start(cluster, lambda _: None)
+        up._run(Here(), daemons.alive(cluster.name, "ray"))  # and ours runs
+        found = listeners.read(Here().run(listeners.script(mine)).output)
+        assert (found.users, found.others) == ({found.us}, frozenset())
+    up.end(cluster, lambda _: None)
+
+
+@only_root
+def test_a_tunnel_whose_port_another_user_took_is_not_used():
+    (port,) = free_ports(1)
+    with (
+        pytest.raises(ResourceError, match=rf"^no way: another user took port {port}\."),
+        another_user_on(port),
+        forwarding(["sleep", "60"], [port], "no way"),
+    ):
+        pass

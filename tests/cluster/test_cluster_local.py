@@ -14,6 +14,7 @@ from ports import free_ports
 
 from kdsweep.cluster import daemons
 from kdsweep.cluster.jobs import Link, ask
+from kdsweep.environment import JOB
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(900)]
 
@@ -202,6 +203,10 @@ def keeps_secrets_to_itself(machine: Machine) -> None:
     assert "kdsweep_sweep" in told
     for secret in (token, *SECRETS.values()):
         assert secret not in told
+    jobs = [job for text in _jobs(machine, token) for job in json.loads(text)]
+    sent = [job["runtime_env"]["env_vars"] for job in jobs if job["type"] == "SUBMISSION"]
+    assert sent
+    assert all(variables == JOB for variables in sent)  # as a dry run lists them
 
 
 def _jobs(machine: Machine, token: str) -> list[str]:

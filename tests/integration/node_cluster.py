@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from closed_form import EXECUTE, begun, sweep
 
+from kdsweep.environment import RAY
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep import connection, journal, launch
 from kdsweep.sweep.tuner import Finished
@@ -39,8 +40,8 @@ def node_cluster(gate: Path, **environment: str) -> Iterator["NodeCluster"]:
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
-            patch.setitem(connection.ENVIRONMENT, name, value)
-        for name, value in connection.ENVIRONMENT.items():
+            patch.setitem(RAY, name, value)
+        for name, value in RAY.items():
             patch.setenv(name, os.environ.get(name, value))
         patch.setenv("CLOSED_FORM_EPOCH_S", "0.2")
         patch.setenv("CLOSED_FORM_GATE", str(gate))

@@ -1,5 +1,6 @@
 """A cluster that asks for a token says plainly what is wrong with those who cannot join it."""
 
+import json
 import os
 import secrets
 import subprocess
@@ -8,9 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from kdsweep.environment import RAY
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 JOIN = """
+import json
 import sys
 from pathlib import Path
 import ray
@@ -20,8 +24,8 @@ from kdsweep.errors import ResourceError
 from kdsweep.sweep.connection import connected
 try:
     with connected(sys.argv[1], None, Path(sys.argv[2])):
-        pass
-    print("joined")
+        sent = ray.get_runtime_context().runtime_env["env_vars"]
+    print("joined", json.dumps(sent))
 except ResourceError as error:
     print(error)
 """
@@ -98,5 +102,9 @@ def test_another_version_is_told_with_both(join, address):
     assert "\n" not in said
 
 
-def test_with_the_token_it_is_joined(join, address):
-    assert join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=address[1]) == "joined"
+def test_with_the_token_it_is_joined_and_gets_the_variables_of_a_dry_run_and_no_others(
+    join, address
+):
+    word, _, sent = join(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=address[1]).partition(" ")
+    assert word == "joined", sent
+    assert json.loads(sent) == RAY

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
+from kdsweep import environment
 from kdsweep.errors import ResourceError
-from kdsweep.sweep import connection
 from kdsweep.sweep.joining import join
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray warns of its own deprecations
@@ -34,7 +34,7 @@ def test_auto_where_no_ray_runs_is_explained(monkeypatch):
 
 
 def test_what_is_sent_to_a_cluster_holds_no_secret():
-    assert connection.ENVIRONMENT.keys() == {
+    assert environment.RAY.keys() == {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S",
         "RAY_CHDIR_TO_TRIAL_DIR",
