@@ -56,15 +56,17 @@ def refuse_untracked(
 
 
 def _home(home: str | None) -> Iterator[str]:
-    if home is not None and not _is_absolute(home):
-        yield (
-            f"--home is a path of this machine: {home!r}. Write the absolute path of a folder that "
-            "all nodes of the cluster share, or leave it out: the cluster file says KDSWEEP_HOME."
-        )
-    elif home is not None and urlsplit(home).password is not None:
+    if home is None:
+        return
+    if urlsplit(home).password is not None:
         yield (
             "--home holds a password, which everybody who sees the cluster's jobs could read. "
             "Every node must have credentials of its own for that storage."
+        )
+    elif not _is_absolute(home):
+        yield (
+            f"--home is a path of this machine: {home!r}. Write the absolute path of a folder that "
+            "all nodes of the cluster share, or leave it out: the cluster file says KDSWEEP_HOME."
         )
 
 
