@@ -271,6 +271,7 @@ class MlflowTracker(MlflowReader):
             self._client.log_batch(run_id, metrics=items[start : start + _METRICS_PER_CALL])
 
     def _upload(self, run_id: str, path: Path, name: str) -> None:
+        path.stat()  # raises where it has gone: MLflow would leave an empty folder of its name
         folder, _, last = name.rpartition("/")
         if path.is_dir():
             self._client.log_artifacts(run_id, str(path), name)
