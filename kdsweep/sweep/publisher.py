@@ -118,6 +118,15 @@ class Publisher:
         return sum(1 for _ in journal.read(self._journal, self._offset))
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:  # a fault of ours must not be a traceback in the live table
+            self._note(
+                f"Tracking has stopped ({type(error).__name__}: {error}), training goes on. What "
+                f"it has not got is sent by `{self._resume}`."
+            )
+
+    def _follow(self) -> None:
         while not self._too_late():
             last = self._deadline is not None
             if not journal.follows_a_line(self._journal, self._offset):
@@ -125,20 +134,21 @@ class Publisher:
             for event, offset in journal.read(self._journal, self._offset):
                 if not self._send(event):
                     return
-                self._offset = offset
-                # On a full disk the next process tells some events again, which changes nothing.
-                with contextlib.suppress(ResourceError):
-                    files.write_json(self._state, {"offset": offset, "tracker": self._tracker})
+                self._move(offset)
             if last:
                 return
             self._wake.wait(_POLL_S)
 
     def _send(self, event: Event) -> bool:
-        """Tells one event, again and again while the tracker is away; False: no time is left."""
+        """Tells one event, again and again while the tracker is away.
+
+        Returns:
+            Whether the next one may be told: no time may be left, or the whole sweep be refused.
+        """
         wait_s, warned = self._wait_s, False
         while True:
             try:
-                self._open().tell(event)
+                self._tell(event)
                 if warned:
                     self._note("Tracking answers again; everything is being sent.")
                 return True
@@ -147,18 +157,44 @@ class Publisher:
                     self._note(f"Tracking is away, training goes on: {error}")
                 warned = True
             except TrackingError as error:
-                what = f"{event['event']} {event.get('trial', '')}".strip()
-                self._note(f"Tracking refuses {what}: {error}")
-                return True
+                self._note(
+                    "Tracking refuses the sweep. Nothing more is sent, training goes on; once that "
+                    f"is mended, `{self._resume}` sends everything. Refused: {error}"
+                )
+                self._move(0)  # a sweep that is made anew has none of the earlier events either
+                return False
             if self._too_late():
                 return False
             self._wake.clear()
             self._wake.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
+    def _tell(self, event: Event) -> None:
+        """Tells one event; one that is refused by itself holds up no other.
+
+        Raises:
+            TrackingUnavailable: The tracker is away.
+            TrackingError: It refuses the sweep as a whole.
+        """
+        scribe = self._open()
+        try:
+            scribe.tell(event)
+        except TrackingUnavailable:
+            raise
+        except TrackingError as error:
+            scribe.check_sweep()
+            what = f"{event['event']} {event.get('trial', '')}".strip()
+            self._note(f"Tracking refuses {what}: {error}")
+
+    def _move(self, offset: int) -> None:
+        self._offset = offset
+        # On a full disk the next process tells some events again, which changes nothing.
+        with contextlib.suppress(ResourceError):
+            files.write_json(self._state, {"offset": offset, "tracker": self._tracker})
+
     def _open(self) -> Scribe:
         if self._scribe is None:
-            yaml = self._yaml.read_text() if self._yaml.is_file() else ""
+            yaml = self._yaml.read_text(encoding="utf-8") if self._yaml.is_file() else ""
             scribe = Scribe(self._sweep, self._connect(), sweep_yaml=yaml)
             scribe.recall(
                 event for event, end in journal.read(self._journal) if end <= self._offset

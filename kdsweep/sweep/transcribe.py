@@ -6,12 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from kdsweep.errors import TrackingError
 from kdsweep.sweep.journal import Event
 from kdsweep.tracking import SweepInfo, Tracker, TrialInfo
 
 STUDENT = ("student.safetensors", "student.json", "adapters.safetensors")
 OTHERS = ("error.txt",)
-"""Files of a run that a tracker gets, if they are there."""
+"""Files of a run that a tracker gets, if they are there, in this order: a student whose adapters
+were pruned while it was sent is whole without them."""
 
 
 class Scribe:
@@ -32,12 +34,15 @@ class Scribe:
         self._sweep_yaml = sweep_yaml
         self._files = files
         self._infos: dict[str, TrialInfo] = {}
+        self._start: Event | None = None
 
     def recall(self, events: Iterable[Event]) -> None:
         """Takes in events that were told before, without telling them again."""
         for event in events:
             if event["event"] == "trial_created":
                 self._infos[event["trial"]] = self._info(event)
+            elif event["event"] == "sweep_started":
+                self._start = event
 
     def tell(self, event: Event) -> None:
         """Tells one event; events that a tracker need not know are passed over.
@@ -49,7 +54,17 @@ class Scribe:
         if handler is not None:
             handler(event)
 
+    def check_sweep(self) -> None:
+        """Tells again how the sweep started, which changes nothing while it runs.
+
+        Raises:
+            TrackingError: The tracker cannot be reached, or refuses the sweep as a whole.
+        """
+        if self._start is not None:
+            self._sweep_started(self._start)
+
     def _sweep_started(self, event: Event) -> None:
+        self._start = event
         tags = {key: str(value) for key, value in event.get("tags", {}).items()}
         self._tracker.open_sweep(SweepInfo(self._sweep, event["spec"], self._sweep_yaml, tags))
 
@@ -66,14 +81,20 @@ class Scribe:
         )
 
     def _trial_ended(self, event: Event) -> None:
-        self._tracker.end_trial(
-            self._sweep,
-            event["trial"],
-            event["state"],
-            event.get("reason", ""),
-            _finite(event.get("metrics", {})),
-            _artifacts(event) if self._files else {},
-        )
+        files = _artifacts(event) if self._files else {}
+        try:
+            self._tracker.end_trial(
+                self._sweep,
+                event["trial"],
+                event["state"],
+                event.get("reason", ""),
+                _finite(event.get("metrics", {})),
+                files,
+            )
+        except (TrackingError, FileNotFoundError):
+            if all(path.is_file() for path in files.values()):
+                raise
+            self._trial_ended(event)  # without the weights, which were pruned meanwhile
 
     def _summary(self, event: Event) -> None:
         files = {name: Path(path) for name, path in event.get("files", {}).items()}

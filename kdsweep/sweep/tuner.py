@@ -284,7 +284,7 @@ def _send(
     ) as publisher:
         left = publisher.finish()
     if left:
-        return Finished(spec.name, "failed", "the tracker is still away", folder, record)
+        return Finished(spec.name, "failed", "the tracker has not got everything", folder, record)
     display.note(f"Sent the {waiting} events that tracking had not got. Nothing else was left.")
     return Finished(spec.name, "finished", "", folder, record)
 

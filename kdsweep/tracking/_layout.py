@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kdsweep.tracking.base import (
+    RESUMABLE,
     TRIAL_STATES,
     Histories,
     SweepInfo,
@@ -38,6 +39,9 @@ IDENTITY, HEADLINE, TASK = "kdsweep.identity", "kdsweep.headline", "kdsweep.task
 METHOD, TRIALS = "kdsweep.method", "kdsweep.trials"
 NAME, SPEC_DIGEST = "kdsweep.sweep", "kdsweep.spec_digest"
 NOTE, PARENT_RUN = "mlflow.note.content", "mlflow.parentRunId"
+
+TRIAL_IS = f"tags.`{TRIAL}`"
+"""How a search names a trial's id."""
 
 BATCH = 100
 """Parameters or tags in one call (MLflow's limit)."""
@@ -242,6 +246,26 @@ def record(sweep: str, run: Any, read_spec: Any, read_history: Any) -> TrialReco
         read_spec=read_spec,
         read_history=read_history,
     )
+
+
+def that_count(runs: Sequence[Any]) -> list[Any]:
+    """One run of every trial, in the given order.
+
+    A trial has more where the answer to a creation came so late that another one was created: what
+    nobody went on with has no state.
+    """
+    found: dict[tuple[str, str], Any] = {}
+    for run in runs:
+        key = (run.info.experiment_id, run.data.tags[TRIAL])
+        found[key] = min(found.get(key, run), run, key=rank)
+    return list(found.values())
+
+
+def rank(run: Any) -> tuple[bool, bool, float, int]:
+    """Orders the runs of one trial, the one that counts first."""
+    state = run.data.tags.get(STATE)
+    epochs = run.data.metrics.get("epoch", -1.0)
+    return state is None, state in RESUMABLE, -epochs, run.info.start_time
 
 
 def histories(points: Mapping[str, Sequence[Any]]) -> Histories:

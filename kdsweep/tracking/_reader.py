@@ -64,8 +64,10 @@ class MlflowReader:
                     filter_string=f"tags.`{layout.OWNER}` = 'kdsweep'"
                 )
             ]
-            runs = self._pages(experiments, layout.SWEEP, "attributes.start_time DESC")
-        return [layout.summary(run, self._location(run)) for run in runs]
+            runs = self._pages(
+                experiments, f"{layout.TRIAL_IS} = '{layout.SWEEP}'", "attributes.start_time DESC"
+            )
+        return [layout.summary(run, self._location(run)) for run in layout.that_count(runs)]
 
     def read_sweep(self, name: str) -> SweepInfo:
         """See `Tracker.read_sweep`."""
@@ -79,10 +81,12 @@ class MlflowReader:
         """See `Tracker.read_trials`."""
         experiment = self._experiment(name)
         with self.store.asked(f"read the trials of sweep {name!r}"):
-            runs = self._pages([experiment], None, "attributes.start_time ASC")
+            runs = self._pages(
+                [experiment], f"{layout.TRIAL_IS} != '{layout.SWEEP}'", "attributes.start_time ASC"
+            )
         records = [
             layout.record(name, run, self._read_spec(name, run), self._read_history(run))
-            for run in runs
+            for run in layout.that_count(runs)
         ]
         return sorted(records, key=lambda record: (record.started_s, record.trial))
 
@@ -147,22 +151,20 @@ class MlflowReader:
             self._experiments[sweep] = found.experiment_id
         return self._experiments[sweep]
 
-    def _search(self, experiment: str, trial: str) -> Any:
-        runs = self._client.search_runs(
-            [experiment], f"tags.`{layout.TRIAL}` = '{trial}'", max_results=1
-        )
-        return runs[0] if runs else None
+    def _search(self, experiment: str, trial: str) -> list[Any]:
+        """Runs of a trial, the one that counts first; mostly there is one."""
+        runs = self._pages([experiment], f"{layout.TRIAL_IS} = '{trial}'", "attributes.start_time")
+        return sorted(runs, key=layout.rank)
 
-    def _pages(self, experiments: list[str], trial: str | None, order: str) -> list[Any]:
+    def _pages(self, experiments: list[str], condition: str, order: str) -> list[Any]:
         if not experiments:
             return []
-        sign = f"= '{trial}'" if trial else f"!= '{layout.SWEEP}'"
         runs: list[Any] = []
         token = None
         while True:
             page = self._client.search_runs(
                 experiments,
-                f"tags.`{layout.TRIAL}` {sign}",
+                condition,
                 max_results=_PAGE,
                 order_by=[order],
                 page_token=token,
@@ -179,13 +181,13 @@ class MlflowReader:
             if trial != layout.SWEEP:
                 check_name("trial", trial)
             with self.store.asked(f"find trial {trial!r} of sweep {sweep!r}"):
-                run = self._search(experiment, trial)
-            if run is None:
+                runs = self._search(experiment, trial)
+            if not runs:
                 names = [record.trial for record in self.read_trials(sweep)]
                 raise TrackingError(
                     f"sweep {sweep!r} has no trial {trial!r}. {did_you_mean(trial, names)}"
                 )
-            self._remember(key, run)
+            self._remember(key, runs[0])
         return self._runs[key]
 
     def _parent_run(self, info: TrialInfo) -> str:

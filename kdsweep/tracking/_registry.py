@@ -7,6 +7,7 @@ from typing import Any
 
 import kdsweep
 from kdsweep.errors import TrackingError
+from kdsweep.tracking._store import found_already
 
 _CODE = Path(__file__).with_name("model.py")
 _ALIAS = "best"
@@ -55,12 +56,15 @@ def register(client: Any, *, sweep: str, trial: str, run_id: str, student: Path)
 def _own_model(client: Any, sweep: str) -> None:
     models = client.search_registered_models(f"name = '{sweep}'")
     if not models:
-        client.create_registered_model(
-            sweep,
-            tags={_OWNER: "kdsweep"},
-            description=f"Students found by the kdsweep sweep {sweep}; the alias names the best.",
-        )
-    elif models[0].tags.get(_OWNER) != "kdsweep":
+        with found_already():
+            client.create_registered_model(
+                sweep,
+                tags={_OWNER: "kdsweep"},
+                description=f"Students found by the kdsweep sweep {sweep}; the alias names the "
+                "best.",
+            )
+        models = client.search_registered_models(f"name = '{sweep}'")
+    if models[0].tags.get(_OWNER) != "kdsweep":
         raise TrackingError(
             f"the registry holds a model {sweep!r} that is not kdsweep's, so the best student of "
             "the sweep was not registered. Rename that model; the student is kept with its trial."

@@ -13,8 +13,9 @@ from kdsweep.errors import TrackingError
 from kdsweep.tracking.base import TrackingUnavailable
 
 _ENVIRONMENT = {
-    # With the defaults (7 retries, 120 s) one call to a server that is down blocks for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # With the defaults (7 retries, 120 s) one call to a server that is down blocks for minutes. Nor
+    # may MLflow repeat one by itself: a run whose first answer came late would be created twice.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
@@ -98,8 +99,15 @@ class Store:
         self.name = str(self.database or redact(self.uri))
         self._sure = False
         if self.database is not None:
+            folder = self.database.parent
             try:
-                self.database.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                file = next(path for path in (folder, *folder.parents) if path.exists())
+                raise TrackingError(
+                    f"{file} is a file, where a folder is needed for {self.database.name}. Give a "
+                    "folder with --home, or remove that file."
+                ) from error
             except OSError as error:
                 raise TrackingError(f"cannot create the tracking store: {error}") from error
 
@@ -213,6 +221,18 @@ class Store:
             pass  # somebody writes just now; it only costs speed
         finally:
             connection.close()
+
+
+@contextmanager
+def found_already() -> Iterator[None]:
+    """Takes "there is one of that name" for an answer to a creation: the first answer was lost."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from kdsweep.tracking import _layout as layout
 from kdsweep.tracking import _registry as registry
 from kdsweep.tracking import _view as view
 from kdsweep.tracking._reader import MlflowReader
+from kdsweep.tracking._store import found_already
 from kdsweep.tracking.base import (
     RESUMABLE,
     SWEEP_STATES,
@@ -51,7 +52,7 @@ class MlflowTracker(MlflowReader):
         key = (info.name, layout.SWEEP)
         with self.store.asked(f"open sweep {info.name!r}"):
             experiment = self._create_experiment(info)
-            run = self._search(experiment, layout.SWEEP)
+            run = self._only(experiment, layout.SWEEP)
             if run is None:
                 run = self._client.create_run(
                     experiment,
@@ -83,7 +84,7 @@ class MlflowTracker(MlflowReader):
             return
         experiment = self._experiment(info.sweep)
         with self.store.asked(f"open trial {info.trial!r} of sweep {info.sweep!r}"):
-            run = self._search(experiment, info.trial)
+            run = self._only(experiment, info.trial)
             if run is None:
                 parent = self._parent_run(info)
                 run = self._client.create_run(
@@ -93,6 +94,7 @@ class MlflowTracker(MlflowReader):
                     tags={**layout.trial_tags(info), layout.PARENT_RUN: parent},
                 )
             self._remember(key, run)
+            del self._states[key]  # until it is certain: an opening that is cut off is done again
             state = run.data.tags.get(layout.STATE)
             if state is None:  # new, or its opening was cut off half-way
                 self._client.log_text(run.info.run_id, _json(info.spec), layout.SPEC_FILE)
@@ -101,7 +103,8 @@ class MlflowTracker(MlflowReader):
                 self._set_status(key, "RUNNING", "running")
             if state is None or state in RESUMABLE:
                 self._tag(run.info.run_id, {layout.STATE: "running", layout.REASON: ""})
-                self._states[key] = "running"
+                state = "running"
+        self._states[key] = state
         self._opened += 1
         if self._opened % _ANALYZE_EVERY == 0:
             self.store.analyze()
@@ -172,7 +175,9 @@ class MlflowTracker(MlflowReader):
         run_id = self._run(*key)
         if self._states[key] == state:
             return
+        experiment = self._experiment(sweep)
         with self.store.asked(f"end sweep {sweep!r}"):
+            self._remove_surplus(experiment)
             self._client.set_terminated(run_id, status=layout.STATUS[state], end_time=_now_ms())
             self._tag(run_id, {layout.STATE: state})
         self._states[key] = state
@@ -187,15 +192,41 @@ class MlflowTracker(MlflowReader):
                 self._client, sweep=sweep, trial=trial, run_id=run_id, student=student
             )
 
+    def _only(self, experiment: str, trial: str) -> Any:
+        """The run of a trial, or None; others that an answer that came late has left are removed.
+
+        Only runs that nobody went on with are, and `mlflow runs restore` brings them back.
+        """
+        from mlflow.exceptions import MlflowException
+
+        runs = self._search(experiment, trial)
+        for run in runs[1:]:
+            if layout.STATE not in run.data.tags:
+                try:
+                    self._client.delete_run(run.info.run_id)
+                except MlflowException as error:
+                    if error.error_code != "PERMISSION_DENIED":  # readers pass it over as well
+                        raise
+        return runs[0] if runs else None
+
+    def _remove_surplus(self, experiment: str) -> None:
+        """Removes runs that came into being after their trial had gone on in another one."""
+        condition = "attributes.status = 'RUNNING'"
+        for run in self._pages([experiment], condition, "attributes.start_time"):
+            tags = run.data.tags
+            if layout.TRIAL in tags and layout.STATE not in tags:
+                self._only(experiment, tags[layout.TRIAL])
+
     def _create_experiment(self, info: SweepInfo) -> str:
         found = self._client.get_experiment_by_name(info.name)
         if found is None:
-            self._experiments[info.name] = self._client.create_experiment(
-                info.name,
-                artifact_location=self.store.artifacts_of(info.name),
-                tags=layout.experiment_tags(info),
-            )
-            return self._experiments[info.name]
+            with found_already():
+                self._client.create_experiment(
+                    info.name,
+                    artifact_location=self.store.artifacts_of(info.name),
+                    tags=layout.experiment_tags(info),
+                )
+            found = self._client.get_experiment_by_name(info.name)
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"sweep {info.name!r} was deleted in {self.store.name}, which still holds its "
@@ -240,6 +271,7 @@ class MlflowTracker(MlflowReader):
             self._client.log_batch(run_id, metrics=items[start : start + _METRICS_PER_CALL])
 
     def _upload(self, run_id: str, path: Path, name: str) -> None:
+        path.stat()  # raises where it has gone: MLflow would leave an empty folder of its name
         folder, _, last = name.rpartition("/")
         if path.is_dir():
             self._client.log_artifacts(run_id, str(path), name)

@@ -152,6 +152,77 @@ def test_an_event_that_the_tracker_refuses_does_not_hold_up_the_others(folder, t
     strict.close()
 
 
+class Closed(MemoryTracker):
+    """Refuses the sweep as a whole while it is closed."""
+
+    closed = True
+
+    def _check(self):
+        if self.closed:
+            raise TrackingError("the sweep was deleted.")
+
+    def open_sweep(self, info):
+        self._check()
+        super().open_sweep(info)
+
+    def log_epoch(self, *args):
+        self._check()
+        super().log_epoch(*args)
+
+
+def test_a_sweep_that_is_refused_is_told_once_and_sent_by_the_next_process(folder):
+    with contextlib.closing(Closed()) as tracker:
+        notes = []
+        lines = len(events(folder / "journal.jsonl"))
+        assert publish(folder, lambda: tracker, notes) == unsent(folder) == lines
+        assert len(notes) == 2
+        assert "Tracking refuses the sweep. Nothing more is sent, training goes on" in notes[0]
+        assert "`kdsweep resume s` sends everything. Refused: the sweep was deleted." in notes[0]
+        assert "kdsweep resume s" in notes[1]
+        tracker.closed = False
+        assert publish(folder, lambda: tracker) == 0
+        assert states(tracker) == {"t001": "finished", "t002": "stopped", "t003": "reused"}
+
+
+def test_a_sweep_that_is_refused_half_way_is_sent_from_its_start(folder):
+    with contextlib.closing(Closed()) as tracker, contextlib.closing(MemoryTracker()) as anew:
+        tracker.closed = False
+        opened, notes = tracker.open_trial, []
+
+        def close_after(info):
+            opened(info)
+            tracker.closed |= info.trial == "t003"
+
+        tracker.open_trial = close_after
+        lines = len(events(folder / "journal.jsonl"))
+        assert publish(folder, lambda: tracker, notes) == lines
+        assert [note for note in notes if "refuses" in note] == notes[:1]
+        assert publish(folder, lambda: anew) == 0
+        assert states(anew) == {"t001": "finished", "t002": "stopped", "t003": "reused"}
+
+
+def test_a_store_that_cannot_be_opened_at_all_loses_nothing(folder, tracker):
+    def refuse():
+        raise TrackingError("no such driver")
+
+    assert publish(folder, refuse) == unsent(folder) > 0
+    assert publish(folder, lambda: tracker) == 0
+
+
+def test_weights_that_are_pruned_while_they_are_sent_are_left_out(folder):
+    class Slow(MemoryTracker):
+        def end_trial(self, sweep, trial, state, *args):
+            (folder / "runs" / "t001" / "student.safetensors").unlink(missing_ok=True)
+            super().end_trial(sweep, trial, state, *args)
+
+    with contextlib.closing(Slow()) as tracker:
+        notes = []
+        assert publish(folder, lambda: tracker, notes) == 0
+        assert notes == [] and states(tracker)["t001"] == "finished"
+        with pytest.raises(TrackingError, match="has no file 'student'"):
+            tracker.fetch("s", "t001", "student")
+
+
 def test_the_offset_is_only_moved_behind_what_was_told(folder):
     told = threading.Event()
 
@@ -199,3 +270,20 @@ def test_whoever_waits_for_the_end_of_the_process_shortens_the_wait_for_an_absen
         stop.start()
         assert publisher.finish(timeout_s=3600.0) > 0
     assert "None is lost" in notes[-1]
+
+
+def test_a_fault_within_the_publisher_is_told_in_a_line_and_sent_by_the_next(
+    folder, tracker, monkeypatch
+):
+    def faulty(*_args, **_kwargs):
+        raise KeyError("nobody expects this")
+
+    notes = []
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryTracker, "end_trial", faulty)
+        with Publisher("s", folder, lambda: tracker, notes.append) as first:
+            assert first.finish() > 0
+    assert "Tracking has stopped (KeyError" in notes[0] and "kdsweep resume s" in notes[0]
+    with Publisher("s", folder, lambda: tracker, notes.append) as second:
+        assert second.finish() == 0
+    assert states(tracker)["t001"] == "finished"

@@ -148,6 +148,34 @@ def test_an_opening_that_was_cut_off_is_completed(tracker, client):
     assert (record.state, record.params, record.spec()) == ("running", {"a.b": 1}, {"x": 1})
 
 
+def test_a_run_that_nobody_went_on_with_is_passed_over_and_then_removed(tracker, client, home):
+    tracker.open_sweep(SweepInfo("surplus", SPEC))
+    tracker.open_trial(TrialInfo("surplus", "t000", "search", spec={"x": 1}))
+    tracker.end_trial("surplus", "t000", "finished", metrics={"miou": 0.5})
+    experiment = client.get_experiment_by_name("surplus").experiment_id
+    for trial in ("t000", ".sweep"):
+        tags = {"kdsweep.trial": trial, "kdsweep.kind": "search", "kdsweep.sweep": "surplus"}
+        client.create_run(experiment, tags=tags)
+    for reader in (tracker, MlflowTracker(None, home)):
+        (record,) = reader.read_trials("surplus")
+        assert (record.state, record.metrics, record.spec()) == (
+            "finished",
+            {"miou": 0.5},
+            {"x": 1},
+        )
+        assert [summary.name for summary in reader.sweeps()].count("surplus") == 1
+    tracker.end_sweep("surplus", "finished")
+    runs = client.search_runs([experiment])
+    assert sorted(run.data.tags["kdsweep.state"] for run in runs) == ["finished", "finished"]
+
+
+def test_a_home_that_is_a_file_is_told_as_such(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(TrackingError, match=r"/file is a file, where a folder is needed"):
+            connect(None, home)
+
+
 def test_a_deleted_sweep_and_a_foreign_experiment_are_named(tracker, client):
     client.create_experiment("foreign")
     with pytest.raises(TrackingError, match="experiment 'foreign' that is not a sweep of kdsweep"):
