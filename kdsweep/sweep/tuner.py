@@ -27,12 +27,11 @@ from kdsweep.sweep.lock import SweepLock
 from kdsweep.sweep.mirror import Mirror
 from kdsweep.sweep.publisher import Publisher, unsent
 from kdsweep.sweep.session import End, Session
-from kdsweep.sweep.settings import Settings
+from kdsweep.sweep.settings import SPEC, Settings
 from kdsweep.sweep.summary import summarise
 from kdsweep.tracking import asked_uri, connect, where
 
 JOURNAL = "journal.jsonl"
-_SPEC = "sweep.json"
 _FILE = "sweep.yaml"
 _PACKAGES = ("kdsweep", "torch", "ray", "optuna", "mlflow", "spconv-cu120", "spconv-cu126")
 
@@ -97,7 +96,7 @@ def launch(
                 f"Continue it with `{where(home, tracking_uri).command('resume', spec.name)}`, "
                 f"or launch under another name: sweep.name={spec.name}-2"
             )
-        files.write_json(settings.folder / _SPEC, spec.to_dict())
+        files.write_json(settings.folder / SPEC, spec.to_dict())
         if text:
             (settings.folder / _FILE).write_text(text, encoding="utf-8")
         return _run(spec, settings, mirror, tracking_uri, quiet, resumed=False)
@@ -140,7 +139,7 @@ def resume(
         spec = _stored(settings)
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
-        if record.state == "finished" and not more and not retry:
+        if record.state == "finished" and not (more or retry or record.ends[-1].get("over_budget")):
             if unsent(settings.folder):
                 return _send(spec, settings, record, tracking_uri, quiet)
             raise SweepError(
@@ -157,7 +156,7 @@ def _stored(settings: Settings) -> SweepSpec:
     Raises:
         SweepError: None was, or its file is damaged.
     """
-    path = settings.folder / _SPEC
+    path = settings.folder / SPEC
     if not path.is_file():
         raise SweepError(_unknown(settings.folder.name, settings.home))
     try:
@@ -241,10 +240,11 @@ def _run(
             host=socket.gethostname(),
         )
         end = _session(spec, settings, ledger, display, interrupt, copies)
-        stopped = end.state == "interrupted"  # somebody waits for the process to end
+        # Somebody waits for the process to end.
+        stopped = end.state == "interrupted" and not end.over_budget
         if not stopped:
             ledger.write("summary", **asdict(summarise(spec.name, folder)))
-        ledger.write("sweep_ended", state=end.state, reason=end.reason)
+        ledger.write("sweep_ended", **asdict(end))
         display.close()
         publisher.finish(timeout_s=5.0 if stopped else 60.0)
         after("sweep_ended")  # how much the tracker has got by now
@@ -323,7 +323,7 @@ def _words(record: Record) -> str:
 
 
 def _unknown(name: str, home: Path) -> str:
-    there = sorted(path.parent.name for path in (home / "sweeps").glob(f"*/{_SPEC}"))
+    there = sorted(path.parent.name for path in (home / "sweeps").glob(f"*/{SPEC}"))
     if not there:
         return f"there is no sweep {name!r} in {home}: it holds none. Is --home right?"
     return f"there is no sweep {name!r} in {home}. {did_you_mean(name, there)}"
