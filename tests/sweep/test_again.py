@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from kdsweep.sweep import journal
 from kdsweep.sweep.budget import Budget
-from kdsweep.sweep.planner import Done
+from kdsweep.sweep.planner import Done, Wait
 from kdsweep.sweep.transcribe import Scribe
 from kdsweep.tracking import MemoryTracker
 
@@ -106,6 +106,17 @@ def test_a_repetition_of_a_failed_trial_takes_over_what_its_retry_gives(spec, si
     assert (tracked["t002"].state, tracked["t002"].metrics["miou"]) == ("reused", 0.7)
     assert tracked["t002"].reason == copy.reason
     tracker.close()
+
+
+def test_a_repetition_waits_for_a_retry_that_no_slot_has_taken_yet(spec, simulate):
+    sweep = spec(**TWICE)
+    simulate(sweep, teacher=None).run(half_broken)
+    second = simulate(sweep, teacher=None, retry_failed=True)
+    plan = second.planner.next()
+    assert second.planner.next() == Wait()
+    assert second.states["t002"] == "interrupted"
+    second.finish(plan, mended)
+    assert second.ledger.record.trials["t002"].metrics == {"miou": 0.7}
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
