@@ -14,7 +14,7 @@ from kdsweep.config import Config
 from kdsweep.errors import did_you_mean
 from kdsweep.spec.fault import Fault, Path
 from kdsweep.spec.faults import shown, translate
-from kdsweep.spec.rules import sweep_faults
+from kdsweep.spec.rules import sweep_faults, teacher_faults
 from kdsweep.spec.rules_space import space_faults, start_faults
 from kdsweep.spec.run import RunSpec
 from kdsweep.spec.space import Distribution, read_distribution
@@ -49,6 +49,8 @@ def assemble(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Fault]]:
     if sweep is not None:
         checked = sweep_faults(sweep, run, space, mended=bool(run_faults))
         faults += [Fault(("sweep", *fault.path), fault.text, fault.hint) for fault in checked]
+        if run is not None and not run_faults:
+            faults += teacher_faults(sweep, run)
     if run is not None:
         faults += space_faults(run, space, unread=unread, mended=bool(run_faults))
         if not run_faults:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from kdsweep.errors import did_you_mean, nearest
 from kdsweep.spec.fault import Fault
+from kdsweep.spec.lengths import trial_epochs
 from kdsweep.spec.metrics import epoch_metrics, known_metrics
 from kdsweep.spec.rules_space import space_faults, start_faults
 from kdsweep.spec.run import RunSpec
@@ -17,6 +18,7 @@ from kdsweep.spec.sweep import SweepSection, SweepSpec
 def faults(sweep: SweepSpec) -> Iterator[Fault]:
     """Everything wrong with a sweep whose parts are valid by themselves."""
     yield from sweep_faults(sweep, sweep.run, sweep.space)
+    yield from teacher_faults(sweep, sweep.run)
     yield from space_faults(sweep.run, sweep.space)
     yield from start_faults(sweep.run, sweep.space, sweep.start)
 
@@ -43,7 +45,7 @@ def sweep_faults(
     yield from _metric_faults(sweep, run, mended)
     if mended:
         return
-    yield from _early_stop_faults(sweep, run)
+    yield from _early_stop_faults(sweep, run, space)
     if run.method is None and sweep.baselines:
         text = f"has {', '.join(sweep.baselines)}, but the run has no method to compare with"
         yield Fault(("baselines",), text, "Write baselines: [], or give run.method.")
@@ -55,6 +57,15 @@ def sweep_faults(
             hint = "run.train.batch_size counts the samples of all workers together."
             yield Fault(("resources", "workers"), text, hint)
             break
+
+
+def teacher_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
+    """Whether the workers of a trial can train the teacher; paths begin with ``run``."""
+    workers, train = sweep.resources.workers, run.teacher.train if run.teacher else None
+    if train is not None and train.batch_size % workers:
+        text = f"is {train.batch_size}, which cannot be split over {workers} workers"
+        hint = f"Multiples of {workers}: it counts the samples of all resources.workers together."
+        yield Fault(("run", "teacher", "train", "batch_size"), text, hint)
 
 
 def _metric_faults(sweep: SweepSection, run: RunSpec, mended: bool) -> Iterator[Fault]:
@@ -82,7 +93,7 @@ def _metric_hint(given: str, known: Iterable[str]) -> str:
     return did_you_mean(given, few)
 
 
-def _early_stop_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
+def _early_stop_faults(sweep: SweepSection, run: RunSpec, space: Space) -> Iterator[Fault]:
     stop = sweep.early_stop
     if stop is None:
         return
@@ -95,8 +106,10 @@ def _early_stop_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
     if not stop.metric and objectives and not unknown and not objectives & set(reported):
         text = "is missing: no objective is reported while a trial runs"
         yield Fault(("early_stop", "metric"), text, _metric_hint("", reported))
-    if stop.grace_epochs >= run.train.epochs:
-        text = f"is {stop.grace_epochs}, but trials have {run.train.epochs} epochs"
+    lengths = trial_epochs(run, space)
+    if stop.grace_epochs >= max(lengths):
+        most = f"at most {max(lengths)}" if len(lengths) > 1 else lengths[0]
+        text = f"is {stop.grace_epochs}, but trials have {most} epochs"
         hint = "No trial could be stopped early: use fewer grace epochs, or leave early_stop out."
         yield Fault(("early_stop", "grace_epochs"), text, hint)
 

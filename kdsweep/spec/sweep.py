@@ -49,7 +49,8 @@ class EarlyStop(Config):
 class Budget(Config):
     """What the sweep may use; it ends when the first limit is reached. No field = no limit.
 
-    Trials that run at that moment are stopped and stay resumable.
+    Trials that run at that moment run to their end. Nothing new starts then, on a resume neither:
+    to go on, raise the limit in the `sweep.json` of the sweep's folder.
     """
 
     hours: Positive | None = None

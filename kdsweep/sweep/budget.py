@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Entry, Record
 
 
@@ -22,6 +23,18 @@ class Budget:
     money: float | None = None
     price_per_gpu_hour: float = 0.0
     gpus_per_trial: float = 0.0
+
+    @classmethod
+    def of(cls, spec: SweepSpec) -> "Budget":
+        """The limits of a sweep file."""
+        limits, resources = spec.budget, spec.resources
+        return cls(
+            hours=limits.hours,
+            gpu_hours=limits.gpu_hours,
+            money=limits.money,
+            price_per_gpu_hour=limits.price_per_gpu_hour or 0.0,
+            gpus_per_trial=resources.workers * resources.gpus_per_worker,
+        )
 
     def spent(self, record: Record, now_s: float) -> str:
         """Says which budget is used up, with figures; empty while none is.

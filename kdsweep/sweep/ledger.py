@@ -31,6 +31,7 @@ class Plan:
         parent: The trial that this one confirms, else None.
         params: Dotted keys of the search space with this trial's values.
         tags: Further facts for the tracker.
+        marks: What the sampler needs to know of it again (`Study.marks`).
     """
 
     trial: str
@@ -42,6 +43,7 @@ class Plan:
     parent: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,6 +145,22 @@ class Record:
             if entry.plan.identity == identity and entry.state not in ("reused", "rejected"):
                 return entry
         return None
+
+    def runs_again(self, *, failed: bool) -> list[Entry]:
+        """Trials that are not over, and the repetitions that took over a result of one of them.
+
+        Args:
+            failed: Whether those that failed are not over either.
+        """
+        found: dict[str, Entry] = {}
+        for trial, entry in self.trials.items():
+            original = None
+            if entry.state == "reused":
+                original = self.by_identity(entry.plan.identity, before=trial)
+            repeats = original is not None and original.plan.trial in found
+            if repeats or not entry.ended or (failed and entry.state == "failed"):
+                found[trial] = entry
+        return list(found.values())
 
     def apply(self, event: Event) -> None:
         """Adds one event; events of an unknown kind are left out."""

@@ -5,7 +5,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from kdsweep.sweep.ledger import Entry, Record
+from kdsweep.sweep.ledger import Record
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Overhead:
         steps_s: Mean seconds of a trial within training steps.
         outside_s: Mean seconds of a trial in its slot, but outside training steps: building the
             network, evaluation, checkpoints, export, profile.
-        between_s: Median seconds from the end of a trial to the start of the next in its slot.
+        between_s: Median seconds from the end of a trial to the start of the next in its slot, in
+            the same process.
         startup_s: Seconds from the start of the process until the first trial had a slot.
     """
 
@@ -55,7 +56,7 @@ def overhead(record: Record) -> Overhead | None:
         return None
     steps = statistics.fmean(entry.metrics["step_seconds"] for entry in counted)
     leased = statistics.fmean(entry.leased_s for entry in counted)
-    gaps = _gaps(list(record.trials.values()))
+    gaps = _gaps(record)
     return Overhead(
         trials=len(counted),
         steps_s=steps,
@@ -65,11 +66,13 @@ def overhead(record: Record) -> Overhead | None:
     )
 
 
-def _gaps(entries: list[Entry]) -> list[float]:
-    slots: dict[str, list[list[float]]] = {}
-    for entry in entries:
+def _gaps(record: Record) -> list[float]:
+    """Between two processes of the sweep nothing was to run: that pause is no gap."""
+    slots: dict[tuple[str, float], list[list[float]]] = {}
+    for entry in record.trials.values():
         if entry.slot and len(entry.leases) == 1:
-            slots.setdefault(entry.slot, []).append(entry.leases[0])
+            (lease,) = entry.leases
+            slots.setdefault((entry.slot, _began_s(record, lease[0])), []).append(lease)
     gaps = []
     for leases in slots.values():
         leases.sort()
@@ -78,6 +81,10 @@ def _gaps(entries: list[Entry]) -> list[float]:
 
 
 def _startup_s(record: Record) -> float:
-    began = record.starts[0]["t"] if record.starts else 0.0
-    first = min((e.leases[0][0] for e in record.trials.values() if e.leases), default=began)
-    return max(0.0, first - began)
+    leased = [entry.leases[0][0] for entry in record.trials.values() if entry.leases]
+    return min(leased) - _began_s(record, min(leased)) if leased else 0.0
+
+
+def _began_s(record: Record, time_s: float) -> float:
+    """When the process began that ran the sweep at a time; that time where none had begun."""
+    return max((start for start, _ in record.sessions if start <= time_s), default=time_s)

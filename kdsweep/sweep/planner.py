@@ -66,15 +66,13 @@ class Planner:
         self._teacher = teacher
         self._clock = clock
         self._live: set[str] = set()
-        self._again = [
-            entry.plan
-            for entry in self._record.trials.values()
-            if not entry.ended or (retry_failed and entry.state == "failed")
-        ]
+        self._again = [entry.plan for entry in self._record.runs_again(failed=retry_failed)]
         again = {plan.trial for plan in self._again}
         self._proposals = Proposals(spec, ledger, admission, again)
         self.closing = ""
         """Why no new trial starts although some were asked for; empty while that is not so."""
+        self.over_budget = False
+        """Whether that is because a limit is reached."""
 
     @property
     def study(self) -> Study:
@@ -145,24 +143,30 @@ class Planner:
         return self._ledger.record
 
     def _next(self) -> Plan | None:
-        if self._teacher is not None:
-            state = self._teacher_state()
-            if state == "failed":
-                reason = self._record.trials[TEACHER].reason
-                self.closing = f"the teacher could not be trained: {reason}"
-                return None
-            if state != "finished":
-                if TEACHER not in self._live:
-                    return self._train_teacher(self._teacher)
-                return self._beside_teacher()
+        if self.teacher_failed:
+            reason = self._record.trials[TEACHER].reason
+            self.closing = f"the teacher could not be trained: {reason}"
+            return None
+        # Before all else: what a spent budget left unfinished, or failed, does not run either.
+        if self._closed(self._budget.spent(self._record, self._clock())):
+            return None
+        if self._teacher is not None and self.waits_for_teacher:
+            if TEACHER not in self._live:
+                return self._train_teacher(self._teacher)
+            return self._beside_teacher()
         while self._again:
             plan = self._again.pop(0)
             if plan.kind != "search" or self._proposals.again(plan):
                 return plan
-        self.closing = self._budget.spent(self._record, self._clock()) or self._trials_spent()
-        if self.closing:
+        # After them: they are counted already.
+        if self._closed(self._trials_spent()):
             return None
         return self._baseline() or self._sampled() or self._confirmation()
+
+    def _closed(self, spent: str) -> bool:
+        """Takes note of a limit that is reached; empty where none is."""
+        self.closing, self.over_budget = spent, bool(spent)
+        return self.over_budget
 
     def _teacher_state(self) -> str:
         """``failed`` and ``finished`` as recorded; anything else: it has to run or runs."""
@@ -180,7 +184,7 @@ class Planner:
         run = self._spec.baseline_runs().get(UNDISTILLED)
         if run is None or run.train.init == "sliced_teacher":
             return None
-        if self._budget.spent(self._record, self._clock()) or self._trials_spent():
+        if self._trials_spent():
             return None
         if UNDISTILLED not in self._record.trials:
             return self._create(UNDISTILLED, "baseline", run, label=UNDISTILLED)

@@ -38,6 +38,7 @@ class Proposals:
         self._spec = spec
         self._ledger = ledger
         self._admission = admission
+        self._again = set(again)
         self._handles: dict[str, optuna.Trial] = {}
         self._followers: dict[str, list[str]] = defaultdict(list)
         self._repeats = self._fruitless = 0
@@ -47,7 +48,7 @@ class Proposals:
         self.study = Study(spec, skip=len(searched))
         for entry in searched:
             if entry.plan.trial not in again:
-                self.study.add(entry.plan.params, self._result(entry))
+                self.study.add(entry.plan.params, self._result(entry), entry.plan.marks)
         self._points = self._fixed_points(used=len(searched))
 
     @property
@@ -80,7 +81,12 @@ class Proposals:
     def again(self, plan: Plan) -> bool:
         """Takes a trial of an earlier process up again; True if it has to run."""
         handle, _ = self.study.ask(plan.params)
-        if not self._ledger.record.trials[plan.trial].leases:  # it may be a repetition
+        entry = self._ledger.record.trials[plan.trial]
+        if entry.state == "reused":
+            # Trackers take the result of a trial once; one that was interrupted gets another.
+            reason = "the trial that it repeats runs again"
+            self._ledger.ended(plan.trial, "interrupted", reason=reason)
+        if not entry.leases:  # it may be a repetition
             return self._must_run(plan, handle)
         self._handles[plan.trial] = handle
         return True
@@ -91,6 +97,7 @@ class Proposals:
 
     def ended(self, entry: Entry) -> None:
         """Tells the search how a trial ended, and settles those that waited for its result."""
+        self._again.discard(entry.plan.trial)
         handle = self._handles.pop(entry.plan.trial, None)
         if handle is not None:
             self.study.tell(handle, self._result(entry))
@@ -103,7 +110,15 @@ class Proposals:
         # A start point may also set fields that are not searched.
         others = {key: value for key, value in (fixed or {}).items() if key not in self._spec.space}
         run = self._spec.trial_run({**others, **point})
-        plan = Plan(trial, "search", run.to_dict(), run.identity(), run.seed, params=point)
+        plan = Plan(
+            trial,
+            "search",
+            run.to_dict(),
+            run.identity(),
+            run.seed,
+            params=point,
+            marks=self.study.marks(handle),
+        )
         self._ledger.created(plan)
         return plan, handle
 
@@ -112,7 +127,7 @@ class Proposals:
         original = self._ledger.record.by_identity(plan.identity, before=plan.trial)
         if original is not None:
             self._repeats += 1
-            if original.ended:
+            if original.ended and original.plan.trial not in self._again:
                 self._reuse(plan.trial, original)
             else:
                 self._followers[original.plan.trial].append(plan.trial)

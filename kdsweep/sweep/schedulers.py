@@ -5,6 +5,8 @@ Ray Tune's `AsyncHyperBandScheduler`. Differs from the source: only sampled tria
 and a trial is ranked among those that are no larger. Teacher, baselines and confirmations run to
 their end and are no part of the population. Ranked among all, every small student would stop for
 being less accurate than a large one, and no trade-off between the two would ever be seen.
+Where the number of epochs is searched, a trial is ranked before its own last epoch only, among
+those that are as far, however long they will be.
 """
 
 import math
@@ -15,12 +17,16 @@ from typing import Any, Literal
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
+from kdsweep.spec.lengths import trial_epochs
 from kdsweep.spec.metrics import STATIC, epoch_metrics
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Record
 
 Decide = Callable[[str, int, bool], None]
 """Told of every decision at a rung: trial, epoch, whether it goes on."""
+
+Epochs = Callable[[str], int]
+"""Epochs of a trial's whole run."""
 
 Size = Callable[[str], tuple[float, ...]]
 """How large a trial's student is, less being smaller; of as many numbers for every trial."""
@@ -46,7 +52,7 @@ class EarlyStop:
         mode: Whether more or less of it is better.
         grace_epochs: No trial stops before this epoch.
         reduction: One of this many trials goes on beyond each rung.
-        epochs: Epochs of a whole run.
+        epochs: Epochs of a whole run; of the longest where their number is searched.
     """
 
     metric: str
@@ -68,13 +74,17 @@ class EarlyStop:
             mode=spec.objectives.get(metric, reported[metric]),
             grace_epochs=stop.grace_epochs,
             reduction=stop.reduction,
-            epochs=spec.run.train.epochs,
+            epochs=trial_epochs(spec.run, spec.space)[-1],
         )
 
-    def rungs(self) -> list[int]:
-        """Epochs at which trials are compared, rising; the last epoch of a run is none of them."""
+    def rungs(self, epochs: int | None = None) -> list[int]:
+        """Epochs at which trials are compared, rising; the last epoch of a run is none of them.
+
+        Args:
+            epochs: Epochs of the run in question; default: those of the longest.
+        """
         rung, found = float(self.grace_epochs), []
-        while rung < self.epochs:
+        while rung < (epochs or self.epochs):
             found.append(math.ceil(rung))
             rung *= self.reduction
         return sorted(set(found))
@@ -122,6 +132,7 @@ class RungScheduler(AsyncHyperBandScheduler):
         stop: The settings.
         decide: Told of every decision at a rung, so that a worker waiting there goes on or stops.
         size: How large each trial's student is; by default all are equal.
+        epochs: How long each trial is; by default all are as long as the settings say.
     """
 
     def __init__(
@@ -129,6 +140,7 @@ class RungScheduler(AsyncHyperBandScheduler):
         stop: EarlyStop,
         decide: Decide = lambda *_: None,
         size: Size = lambda _: (),
+        epochs: Epochs | None = None,
     ) -> None:
         # Larger than the last epoch: trials that reach the end finish by themselves, they are not
         # stopped there; and the last rung lies before the end.
@@ -144,7 +156,7 @@ class RungScheduler(AsyncHyperBandScheduler):
             _SizedBracket(stop.grace_epochs, stop.epochs + 1, stop.reduction, 0, size=size)
         ]
         self._rung_epochs = frozenset(stop.rungs())
-        self._last_epoch = stop.epochs
+        self._last_epoch = epochs or (lambda _: stop.epochs)
         self._decide = decide
 
     def replay(self, record: Record) -> None:
@@ -154,7 +166,8 @@ class RungScheduler(AsyncHyperBandScheduler):
                 continue
             name = _Name(entry.plan.trial)
             super().on_trial_add(None, name)
-            for epoch in sorted(epoch for epoch in entry.history if epoch < self._last_epoch):
+            last = self._last_epoch(entry.plan.trial)
+            for epoch in sorted(epoch for epoch in entry.history if epoch < last):
                 super().on_trial_result(None, name, {"epoch": epoch, **entry.history[epoch]})
             super().on_trial_remove(None, name)
 
@@ -163,12 +176,15 @@ class RungScheduler(AsyncHyperBandScheduler):
             super().on_trial_add(tune_controller, _Name(trial.config["trial"]))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """Decides after an epoch; results without epoch or metric, and the last, decide nothing."""
-        if not _is_search(trial) or result.get("epoch", self._last_epoch) >= self._last_epoch:
+        """Decides after an epoch; results without epoch or metric, and a trial's last epoch, decide
+        nothing: a trial that has reached its own end finishes, however long others are."""
+        if not _is_search(trial) or "epoch" not in result:
             return TrialScheduler.CONTINUE
         name = trial.config["trial"]
+        if result["epoch"] >= self._last_epoch(name):
+            return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, _Name(name), result)
-        if result.get("epoch") in self._rung_epochs:
+        if result["epoch"] in self._rung_epochs:
             self._decide(name, int(result["epoch"]), decision != TrialScheduler.STOP)
         return decision
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ from kdsweep.sweep.interrupt import Interrupt
 from kdsweep.sweep.jobs import Job
 from kdsweep.sweep.keep import prune
 from kdsweep.sweep.ledger import Ledger, Plan, Record
-from kdsweep.sweep.planner import Planner
+from kdsweep.sweep.planner import TEACHER, Planner
 from kdsweep.sweep.resources import Layout, Need, plan_layout
-from kdsweep.sweep.settings import Settings
+from kdsweep.sweep.settings import SPEC, Settings
 
 _JOIN_S = 300.0
 """So long may nodes take to join a cluster on which no trial fits yet: it may just be starting."""
@@ -34,10 +35,17 @@ _JOIN_S = 300.0
 
 @dataclass(frozen=True)
 class End:
-    """How a session ended: ``finished``, ``interrupted`` or ``failed``, and why."""
+    """How a session ended.
+
+    Attributes:
+        state: ``finished``, ``interrupted`` or ``failed``.
+        reason: Why, where it did not run as asked for.
+        over_budget: Whether a limit of the sweep kept it from doing more.
+    """
 
     state: str
     reason: str = ""
+    over_budget: bool = False
 
 
 Changed = Callable[[Record], None]
@@ -78,6 +86,9 @@ class Session:
         Raises:
             KdsweepError: Data, resources or the record make it impossible to go on.
         """
+        spent = Budget.of(self._spec).spent(self._ledger.record, time.time())
+        if spent:  # by earlier processes: nothing could start
+            return self._end(spent, over_budget=True)
         connection.set_environment()
         need = _need(self._spec)
         stays = connection.is_connected()
@@ -168,20 +179,20 @@ class Session:
         from kdsweep.sweep.trial import TrialDriver, beside_the_driver, withhold_keys
 
         layout: Layout = slots.layout
-        planner = self._planner(layout)
+        planner = self._planner()
         stop = EarlyStop.of(self._spec)
-        rungs = stop.rungs() if stop else []
         scheduler = None
         if stop:
             scheduler = RungScheduler(
                 stop,
                 lambda trial, *decision: pool.decide.remote(trial, *decision),
                 lambda trial: sizes(self._spec, planner.static(trial)),
+                lambda trial: _epochs(self._ledger.record.trials[trial].plan),
             )
             scheduler.replay(self._ledger.record)
 
         def configure(plan: Plan) -> dict[str, Any]:
-            return make_config(plan, self._job(plan, layout, tuple(rungs)), pool)
+            return make_config(plan, self._job(plan, layout, stop), pool)
 
         searcher = SweepSearcher(
             planner,
@@ -213,19 +224,21 @@ class Session:
             raise searcher.error
         if interrupt.raised:
             return End("interrupted", interrupt.reason)
-        return self._end(planner)
+        return self._end(planner.closing, over_budget=planner.over_budget)
 
-    def _end(self, planner: Planner) -> End:
-        unfinished = [e.plan.trial for e in self._ledger.record.trials.values() if not e.ended]
+    def _end(self, closing: str, *, over_budget: bool) -> End:
+        trials = self._ledger.record.trials
+        if over_budget:
+            closing += f". To go on, raise it under budget in {self._settings.folder / SPEC}"
+        unfinished = [entry.plan.trial for entry in trials.values() if not entry.ended]
         if unfinished:
-            return End("interrupted", f"{', '.join(unfinished)} did not run to the end")
-        if planner.teacher_failed:
-            return End("failed", planner.closing)
-        return End("finished", planner.closing)
+            text = f"{', '.join(unfinished)} did not run to the end"
+            return End("interrupted", f"{text}: {closing}" if closing else text, over_budget)
+        failed = TEACHER in trials and trials[TEACHER].state == "failed"
+        return End("failed" if failed else "finished", closing, over_budget)
 
-    def _planner(self, layout: Layout) -> Planner:
+    def _planner(self) -> Planner:
         spec, home = self._spec, self._settings.home
-        run, budget = spec.run, spec.budget
 
         def static(run: RunSpec) -> dict[str, float]:
             from kdsweep.engine.place import Place
@@ -236,20 +249,14 @@ class Session:
         return Planner(
             spec,
             self._ledger,
-            budget=Budget(
-                hours=budget.hours,
-                gpu_hours=budget.gpu_hours,
-                money=budget.money,
-                price_per_gpu_hour=budget.price_per_gpu_hour or 0.0,
-                gpus_per_trial=layout.need.workers * layout.need.gpus,
-            ),
+            budget=Budget.of(spec),
             trials=self._settings.trials,
             admission=Admission(spec, static if self._settings.trains else None),
-            teacher=run.teacher_run() if self._trains_teacher else None,
+            teacher=spec.run.teacher_run() if self._trains_teacher else None,
             retry_failed=self._settings.retry_failed,
         )
 
-    def _job(self, plan: Plan, layout: Layout, rungs: tuple[int, ...]) -> Job:
+    def _job(self, plan: Plan, layout: Layout, stop: Any) -> Job:
         home, teacher = self._settings.home, plan.kind == "teacher"
         teachers = teacher_dir(self._spec.run, home) if self._trains_teacher else None
         return Job(
@@ -260,7 +267,7 @@ class Session:
             device="cuda" if layout.need.gpus else "cpu",
             threads=layout.threads,
             execute=self._settings.execute,
-            rungs=rungs if plan.kind == "search" else (),
+            rungs=tuple(stop.rungs(_epochs(plan))) if stop and plan.kind == "search" else (),
             storage=self._settings.storage,
             session=len(self._ledger.record.starts),
             sweep=self._spec.name,
@@ -308,6 +315,10 @@ def _import_ray_libraries() -> None:
     """Takes some seconds, which pass while Ray starts."""
     import kdsweep.sweep.slot_host
     import kdsweep.sweep.trial  # noqa: F401
+
+
+def _epochs(plan: Plan) -> int:
+    return int(plan.spec["train"]["epochs"])
 
 
 def _need(spec: SweepSpec) -> Need:

@@ -6,6 +6,9 @@ from pathlib import Path
 from kdsweep.sweep.jobs import ENGINE
 from kdsweep.tracking import Where
 
+SPEC = "sweep.json"
+"""The sweep as it was launched, in its folder; what a resume runs."""
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -12,7 +12,16 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from kdsweep.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Quantised, Uniform
+from kdsweep.spec.space import (
+    Choice,
+    Distribution,
+    Int,
+    LogInt,
+    LogUniform,
+    Quantised,
+    Uniform,
+    same,
+)
 from kdsweep.spec.sweep import SweepSpec
 
 Point = dict[str, Any]
@@ -43,8 +52,13 @@ def to_optuna(distribution: Distribution) -> BaseDistribution:
 
 
 def encode(distribution: Distribution, value: Any) -> Any:
-    """A value of a key as Optuna stores it."""
-    return _text(value) if isinstance(distribution, Choice) else value
+    """A value of a key as Optuna stores it.
+
+    Of a choice, the option that is the same: a start point may say 1.0 where the choice says 1.
+    """
+    if not isinstance(distribution, Choice):
+        return value
+    return _text(next(option for option in distribution.options if same(value, option)))
 
 
 def suggest(trial: optuna.Trial, spec: SweepSpec) -> Point:

@@ -29,6 +29,12 @@ from kdsweep.sweep.space import Point, encode, split, suggest
 _UNKNOWN = 1e9
 """Violation of a bound on a metric that a trial does not have."""
 
+_LEAST, _MOST = 4, 50
+"""Sizes of NSGA-II's population: fewer have little to recombine, and 50 is Optuna's default."""
+
+_KEPT = (":generation",)
+"""Endings of the attributes by which samplers know a trial again that has ended."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -45,8 +51,18 @@ class Result:
     progress: float = 1.0
 
 
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """An Optuna sampler by the name that sweep files use; ``grid`` samples nothing by itself."""
+def make_sampler(name: str, seed: int, trials: int) -> BaseSampler:
+    """An Optuna sampler by the name that sweep files use.
+
+    NSGA-II's first generation is random, and only later ones learn. Its population is therefore the
+    square root of the number of trials, so that a sweep has as many generations as a generation has
+    trials. With Optuna's default of 50, a sweep of 64 trials would be a random search.
+
+    Args:
+        name: As in a sweep file; ``grid`` samples nothing by itself.
+        seed: Of its random numbers.
+        trials: Trials that the sweep file asks for.
+    """
     with warnings.catch_warnings():
         # `group` is marked experimental; conditional spaces are sampled jointly only with it.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -54,7 +70,8 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
             case "tpe":
                 return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
             case "nsga2":
-                return NSGAIISampler(seed=seed)
+                population = min(max(round(math.sqrt(trials)), _LEAST), _MOST)
+                return NSGAIISampler(seed=seed, population_size=population)
             case "gp":
                 return GPSampler(seed=seed)
             case "random" | "grid":
@@ -79,7 +96,7 @@ class Study:
             directions=[
                 "maximize" if way == "max" else "minimize" for way in spec.objectives.values()
             ],
-            sampler=make_sampler(spec.sampler, (spec.seed + 100_003 * skip) % 2**32),
+            sampler=make_sampler(spec.sampler, (spec.seed + 100_003 * skip) % 2**32, spec.trials),
         )
 
     def ask(self, fixed: Mapping[str, Any] | None = None) -> tuple[optuna.Trial, Point]:
@@ -93,7 +110,15 @@ class Study:
             warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask()
+            if isinstance(self._study.sampler, NSGAIISampler):
+                # Also where every value is given: or the trial is in no generation, and no parent.
+                _ = trial.relative_params
             return trial, suggest(trial, self._spec)
+
+    def marks(self, trial: optuna.Trial) -> dict[str, Any]:
+        """What the sampler noted of an asked trial and has to find again in a later process."""
+        noted = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        return {name: value for name, value in noted.items() if name.endswith(_KEPT)}
 
     def tell(self, trial: optuna.Trial, result: Result) -> None:
         """Says how an asked trial ended."""
@@ -102,8 +127,16 @@ class Study:
             trial.set_constraint(name, violation)
         self._study.tell(trial, values, state=state)
 
-    def add(self, point: Mapping[str, Any], result: Result) -> None:
-        """Adds a trial of an earlier process."""
+    def add(
+        self, point: Mapping[str, Any], result: Result, marks: Mapping[str, Any] | None = None
+    ) -> None:
+        """Adds a trial of an earlier process.
+
+        Args:
+            point: Its values.
+            result: How it ended.
+            marks: What `marks` gave of it; none of a trial that an older kdsweep recorded.
+        """
         state, values, constraints = self._verdict(result)
         params, distributions = split(self._spec, point)
         self._study.add_trial(
@@ -112,6 +145,7 @@ class Study:
                 values=values,
                 params=params,
                 distributions=distributions,
+                system_attrs=dict(marks or {}),
                 constraints=constraints,
             )
         )

@@ -28,12 +28,11 @@ from kdsweep.sweep.lock import SweepLock
 from kdsweep.sweep.mirror import Mirror
 from kdsweep.sweep.publisher import HURRIED_S, Publisher, unsent
 from kdsweep.sweep.session import End, Session
-from kdsweep.sweep.settings import Settings
+from kdsweep.sweep.settings import SPEC, Settings
 from kdsweep.sweep.summary import summarise
 from kdsweep.tracking import connect, where
 
 JOURNAL = "journal.jsonl"
-_SPEC = "sweep.json"
 _FILE = "sweep.yaml"
 _PACKAGES = ("kdsweep", "torch", "ray", "optuna", "mlflow", "spconv-cu120", "spconv-cu126")
 
@@ -101,7 +100,7 @@ def launch(
                 f"Continue it with `{where(home, tracking_uri).command('resume', spec.name)}`, "
                 f"or launch under another name: sweep.name={spec.name}-2"
             )
-        files.write_json(settings.folder / _SPEC, spec.to_dict())
+        files.write_json(settings.folder / SPEC, spec.to_dict())
         if text:
             files.write_file(
                 settings.folder / _FILE, lambda path: path.write_text(text, encoding="utf-8")
@@ -148,7 +147,7 @@ def resume(
         spec = _stored(settings)
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
-        if record.state == "finished" and not more and not retry:
+        if record.state == "finished" and not (more or retry or record.ends[-1].get("over_budget")):
             uri = tracked.tracking_uri(spec, settings, tracking_uri)
             if unsent(settings.folder, tracked.name_of(uri)):
                 return _send(spec, settings, record, uri, quiet)
@@ -166,7 +165,7 @@ def _stored(settings: Settings) -> SweepSpec:
     Raises:
         SweepError: None was, or its file is damaged.
     """
-    path = settings.folder / _SPEC
+    path = settings.folder / SPEC
     if not path.is_file():
         raise SweepError(_unknown(settings.folder.name, settings.home))
     try:
@@ -251,10 +250,11 @@ def _run(
             host=socket.gethostname(),
         )
         end = _session(spec, settings, ledger, display, interrupt, copies)
-        stopped = end.state == "interrupted"  # somebody waits for the process to end
+        # Somebody waits for the process to end.
+        stopped = end.state == "interrupted" and not end.over_budget
         if not stopped:
             ledger.write("summary", **asdict(summarise(spec.name, folder)))
-        ledger.write("sweep_ended", state=end.state, reason=end.reason)
+        ledger.write("sweep_ended", **asdict(end))
         display.close()
         if stopped:
             publisher.finish(HURRIED_S)
@@ -321,7 +321,7 @@ def _words(record: Record) -> str:
 
 
 def _unknown(name: str, home: Path) -> str:
-    there = sorted(path.parent.name for path in (home / "sweeps").glob(f"*/{_SPEC}"))
+    there = sorted(path.parent.name for path in (home / "sweeps").glob(f"*/{SPEC}"))
     if not there:
         return f"there is no sweep {name!r} in {home}: it holds none. Is --home right?"
     return f"there is no sweep {name!r} in {home}. {did_you_mean(name, there)}"

@@ -189,6 +189,16 @@ def test_only_failed_and_interrupted_trials_run_again(tracker, sweep, state, aft
     assert record.reason == ("" if after == "running" else "why")
 
 
+def test_a_repetition_whose_original_runs_again_takes_another_result(tracker, sweep):
+    open_trial(tracker, sweep)
+    tracker.end_trial(sweep, "t000", "reused", "which failed", {"miou": 0.1})
+    tracker.end_trial(sweep, "t000", "interrupted", "runs again")
+    tracker.end_trial(sweep, "t000", "reused", "which finished", {"miou": 0.7})
+    record = the_record(tracker, sweep)
+    assert (record.state, record.reason) == ("reused", "which finished")
+    assert record.metrics["miou"] == 0.7
+
+
 def test_an_interrupted_trial_goes_on_where_it_was(tracker, sweep):
     open_trial(tracker, sweep)
     tracker.log_epoch(sweep, "t000", 1, {"miou": 0.1})

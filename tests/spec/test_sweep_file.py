@@ -100,7 +100,6 @@ def test_an_error_survives_pickling(file):
         ("{miou: max, macs: min}", "{macs: min}\n  early_stop: {}", "sweep.early_stop.metric is missing: no objective is reported"),
         ("trials: 4", "budget: {gpu_hours: 3}", "sweep.budget.gpu_hours counts reserved GPUs, but the sweep reserves none (resources.gpus_per_worker: 0)\n  Use budget.hours, or reserve GPUs."),
         ("trials: 4", "budget: {money: 3}\n  resources: {gpus_per_worker: 1}", "sweep.budget.price_per_gpu_hour is missing: budget.money needs it"),
-        ("trials: 4", "resources: {workers: 3}", "sweep.resources.workers is 3, which does not divide the batch size 2"),
         ("trials: 4", "baselines: [publishd]", "sweep.baselines.0 must be one of published, undistilled, got 'publishd'"),
         ("trials: 4", "baselines: [published, published]", "sweep.baselines lists a baseline more than once"),
         ("trials: 4", "sampler: grid", "sweep.sampler 'grid' needs a finite space, but space.method.point_output is log_uniform"),
@@ -252,6 +251,50 @@ space:
     assert "f.yaml:10: space.method.hard is not a field of method 'toy'" in misplaced
     start = "start: [{method.name: toy, method.hard: 1}]\n"
     assert "start.0.method.hard is set, but its conditions do not hold" in fault_of(start + text)
+
+
+@pytest.mark.parametrize(
+    ("grace", "epochs", "message"),
+    [
+        (4, "{choice: [2, 4]}", "sweep.early_stop.grace_epochs is 4, but trials have at most 4 epochs"),
+        (8, "{int: [2, 7]}", "sweep.early_stop.grace_epochs is 8, but trials have at most 7 epochs"),
+        (9, "{int: [2, 8], when: {student.width: 0.25}}", "sweep.early_stop.grace_epochs is 9, but trials have at most 8 epochs"),
+        (4, "{choice: [2, 5]}", ""),
+        (3, "{int: [1, 2], when: {student.width: 0.25}}", ""),
+        (8, "{log_int: [1, 200]}", ""),
+    ],
+)  # fmt: skip
+def test_a_grace_is_shorter_than_some_trial_that_is_searched(file, grace, epochs, message):
+    text = f"{file}  train.epochs: {epochs}\n"
+    override = f"sweep.early_stop={{grace_epochs: {grace}}}"
+    if not message:
+        assert parse_sweep(text, "f.yaml", [override]).early_stop.grace_epochs == grace
+    else:
+        assert message in fault_of(text, override)
+
+
+def test_a_whole_train_section_that_is_searched_has_its_own_epochs(file):
+    text = file + "  train: {choice: [{epochs: 6}, {lr: 0.01}]}\n"
+    assert parse_sweep(text, "f.yaml", ["sweep.early_stop={grace_epochs: 39}"])
+    override = "sweep.early_stop={grace_epochs: 40}"
+    assert "but trials have at most 40 epochs" in fault_of(text, override)
+
+
+def test_the_student_s_batch_is_split_over_the_workers(file):
+    told = fault_of(file, "sweep.resources.workers=3", "run.teacher.train.batch_size=3")
+    assert "sweep.resources.workers is 3, which does not divide the batch size 2" in told
+    assert "faults in" not in told
+
+
+def test_the_teacher_s_batch_is_split_over_the_workers_too(file):
+    overrides = ["sweep.resources.workers=3", "run.train.batch_size=3"]
+    told = fault_of(file, *overrides)
+    assert "run.teacher.train.batch_size is 2, which cannot be split over 3 workers" in told
+    assert "Multiples of 3" in told
+    assert "faults in" not in told
+    assert parse_sweep(file, "f.yaml", [*overrides, "run.teacher.train.batch_size=6"])
+    untrained = "run.teacher={model: cylinder3d, checkpoint: t.safetensors}"
+    assert parse_sweep(file, "f.yaml", [*overrides, untrained])
 
 
 def test_baselines_and_confirmations_come_from_the_run(file):

@@ -114,11 +114,11 @@ def spec() -> Callable[..., SweepSpec]:
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulation]]:
-    """Opens the sweep in the test's folder: a second call continues it, as a resume does."""
+    """Opens the sweep in a folder of the test: a second call continues it, as a resume does."""
     with contextlib.ExitStack() as opened:
 
-        def open_sweep(spec: SweepSpec, **settings: Any) -> Simulation:
-            simulation = Simulation(tmp_path, spec, **settings)
+        def open_sweep(spec: SweepSpec, folder: str = "", **settings: Any) -> Simulation:
+            simulation = Simulation(tmp_path / folder, spec, **settings)
             opened.enter_context(simulation.ledger)
             return simulation
 

@@ -43,6 +43,18 @@ def test_overhead_is_what_slots_spend_outside_training_steps(record):
     assert measured.share == pytest.approx(4.5 / 11.5)
 
 
+def test_a_pause_between_two_processes_of_a_sweep_is_no_overhead(record):
+    record.sessions = [[-900.0, -800.0], *record.sessions]  # ended before it had a slot
+    record.starts = [{"t": -900.0}, *record.starts]
+    record.sessions.append([4000.0, 4100.0])
+    record.starts.append({"t": 4000.0})
+    for name, lease in (("t004", (4020, 4030)), ("t005", (4030.5, 4040))):
+        record.trials[name] = entry(name, leases=[lease], miou=0.5, step_seconds=6.0)
+    measured = overhead(record)
+    assert measured.between_s == 0.5  # gaps of 1, 1, 0, 0 and 0.5 seconds, not of 3963
+    assert measured.startup_s == 5.0
+
+
 def test_no_overhead_is_claimed_where_nothing_finished():
     assert overhead(Record()) is None
 

@@ -37,9 +37,9 @@ def test_the_baselines_are_the_method_without_weight_and_as_published(spec, simu
     assert [plans["published"].spec["method"][name] for name in names] == [0.1, 0.15]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
 def test_a_search_finds_the_optimum(spec, simulate, sampler):
-    trials = {"tpe": 40, "nsga2": 120, "random": 80, "gp": 12}[sampler]
+    trials = {"tpe": 40, "random": 80, "gp": 12}[sampler]
     simulation = simulate(spec(sampler=sampler, trials=trials)).run()
     best = max(
         (entry for entry in simulation.ledger.record.of_kind("search")),
@@ -204,7 +204,8 @@ def test_samplers_go_on_over_every_kind_of_end(spec, simulate, sampler):
         metrics = {"miou": number / 20, "macs": 1.0, "latency_ms": 48.0 + number % 5}
         simulation.planner.end(plan.trial, ends[number % 4], epoch=2, metrics=metrics)
     assert simulation.begin() == Done()
-    assert len(simulation.planner.study.trials) == 16
+    assert sum(bool(e.leases) for e in simulation.ledger.record.of_kind("search")) == 16
+    assert TrialState.RUNNING not in {trial.state for trial in simulation.planner.study.trials}
 
 
 def test_the_best_and_the_baselines_are_confirmed_with_other_seeds(spec, simulate):

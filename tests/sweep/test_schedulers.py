@@ -80,6 +80,32 @@ def test_a_trial_that_reaches_its_end_is_not_stopped_there():
     assert show(scheduler, "t002", [0.9] * 8 + [0.0]) is None
 
 
+def test_a_trial_is_ranked_before_its_own_last_epoch_only(spec, tmp_path):
+    """Where the number of epochs is searched, a short trial finishes at a rung of the long ones."""
+    run = spec().run.to_dict() | {"train": {"epochs": 2}}
+    space = {"train.epochs": {"choice": [4, 8]}}
+    stop = EarlyStop.of(spec(run=run, space=space, early_stop={"grace_epochs": 2, "reduction": 2}))
+    assert (stop.epochs, stop.rungs(4), stop.rungs(8)) == (8, [2], [2, 4])
+    length = {"long": 8, "short": 4, "bad": 4, "late": 8}
+    heard = []
+    scheduler = RungScheduler(
+        stop, lambda *decision: heard.append(decision), epochs=lambda trial: length[trial]
+    )
+    values = {"long": [0.5] * 8, "short": [0.6, 0.6, 0.6, 0.1], "bad": [0.1, 0.1]}
+    ends = [show(scheduler, name, seen) for name, seen in values.items()]
+    assert ends == [None, None, 2]
+    assert heard == [("long", 2, True), ("long", 4, True), ("short", 2, True), ("bad", 2, False)]
+    assert show(scheduler, "late", [0.7, 0.7, 0.7, 0.6]) is None  # beats the long one's 0.5
+    with Ledger.open(tmp_path / "journal.jsonl") as ledger:
+        for name, seen in {**values, "late": [0.7, 0.7, 0.7, 0.6]}.items():
+            ledger.created(Plan(name, "search", {}, name))
+            for epoch, value in enumerate(seen, 1):
+                ledger.epoch(name, epoch, {"miou": value})
+        second = RungScheduler(stop, epochs=lambda trial: length[trial])
+        second.replay(ledger.record)
+    assert second.debug_string().split("\n")[1:] == scheduler.debug_string().split("\n")[1:]
+
+
 def test_workers_that_wait_at_a_rung_hear_every_decision():
     heard = []
     scheduler = RungScheduler(STOP, lambda *decision: heard.append(decision))

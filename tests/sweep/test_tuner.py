@@ -73,3 +73,41 @@ def test_a_finished_sweep_is_sent_by_a_resume_to_a_tracker_that_was_away(spec, t
     assert [(t.trial, t.state) for t in tracker.read_trials("small")] == [("t001", "finished")]
     with pytest.raises(SweepError, match="nothing is left to do"):
         resume("small", home=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted"])
+@pytest.mark.parametrize("asked", [{}, {"more": 3}, {"retry": "failed"}], ids=str)
+def test_a_resume_with_a_spent_budget_runs_nothing_and_says_how_to_raise_it(
+    spec, tmp_path, tracker, monkeypatch, state, asked
+):
+    """Ray is not even started; what the tracker has not got is sent."""
+    folder = tmp_path / "sweeps" / "small"
+    sweep = spec(budget={"hours": 1e-9})
+    with Ledger.open(folder / JOURNAL) as ledger:
+        ledger.write("sweep_started", sweep="small", spec=sweep.to_dict(), trials=6)
+        ledger.created(Plan("t001", "search", sweep.run.to_dict(), "a"))
+        ledger.created(Plan("t002", "search", sweep.run.to_dict(), "b"))
+        ledger.ended("t001", "failed", reason="out of memory")
+        ledger.ended("t002", state, metrics={"miou": 0.5})
+        ledger.write("sweep_ended", state=state, reason="", over_budget=state == "finished")
+    (folder / "sweep.json").write_text(json.dumps(sweep.to_dict()))
+    path = folder / "sweep.json"
+    ended = resume("small", home=tmp_path, quiet=True, **asked)
+    assert ended.state == state
+    assert "the budget of 1e-09 hours is spent" in ended.reason
+    assert ended.reason.endswith(f"To go on, raise it under budget in {path}")
+    assert ("t002 did not run to the end" in ended.reason) == (state == "interrupted")
+    assert [entry.leases for entry in ended.record.trials.values()] == [[], []]
+    assert {t.trial: t.state for t in tracker.read_trials("small")} == {
+        "t001": "failed",
+        "t002": state,
+    }
+    assert (folder / "summary" / "report.html").is_file()
+
+    def began():
+        raise ResourceError("it would have begun")
+
+    monkeypatch.setattr("kdsweep.sweep.connection.local_node", began)
+    path.write_text(json.dumps({**sweep.to_dict(), "budget": {"hours": 1.0}}))
+    with pytest.raises(ResourceError, match="it would have begun"):
+        resume("small", home=tmp_path, quiet=True, **asked)
