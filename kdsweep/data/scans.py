@@ -13,6 +13,10 @@ from kdsweep.data.files import map_records, num_records
 from kdsweep.data.labels import LabelSet
 from kdsweep.errors import DataError
 
+LARGEST = 1e6
+"""No LiDAR sees as far (metres) or counts as high (intensity); what exceeds it is damage, and would
+overflow in float32 once it is squared."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -102,7 +106,7 @@ class ScanReader(ABC):
             DataError: A file is missing or damaged, or holds what cannot be.
         """
         points = self.points(scan)[:, :4]
-        _check_finite(scan.points, points)
+        _check_values(scan.points, points)
         if scan.labels is None:
             return points, np.zeros(len(points), dtype=np.uint8)
         return points, self._training_ids(scan.labels, self.raw_labels(scan))
@@ -164,11 +168,20 @@ class ScanReader(ABC):
             )
 
 
-def _check_finite(path: Path, points: Float32[np.ndarray, "points columns"]) -> None:
+def _check_values(path: Path, points: Float32[np.ndarray, "points 4"]) -> None:
+    possible = np.abs(points) <= LARGEST  # NaN is not, either
+    if possible.all():
+        return
     finite = np.isfinite(points)
     if not finite.all():
         bad = int((~finite.all(axis=1)).sum())
-        raise DataError(
-            f"{path}: {bad} of {len(points)} points hold NaN or infinity. The scan is damaged: "
-            "copy it again from its source."
+        what = f"{bad} of {len(points)} points hold NaN or infinity"
+    else:
+        bad = int((~possible.all(axis=1)).sum())
+        row, column = np.argwhere(~possible)[0]
+        name = ("x", "y", "z", "intensity")[column]
+        what = (
+            f"{bad} of {len(points)} points cannot be: point {row} has {name} = "
+            f"{points[row, column]:.6g}, and no value is beyond {LARGEST:.0e}"
         )
+    raise DataError(f"{path}: {what}. The scan is damaged: copy it again from its source.")

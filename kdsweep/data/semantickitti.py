@@ -157,15 +157,21 @@ class SemanticKitti(ScanReader):
 
         Raises:
             DataError: poses.txt or calib.txt is missing or damaged, or there is no ``Tr``, or the
-                number of poses is not that of the scans.
+                number of poses is not that of the scans, or there is none.
         """
         path = self._folder(sequence) / "poses.txt"
         rows = [_numbers(path, number, line) for number, line in _lines(path)]
-        num_scans = len(list((self._folder(sequence) / "velodyne").glob("*.bin")))
+        velodyne = self._folder(sequence) / "velodyne"
+        num_scans = len(list(velodyne.glob("*.bin")))
         if len(rows) != num_scans:
             raise DataError(
                 f"{path}: {len(rows)} poses found, expected {num_scans}, one per scan. Copy "
                 "it again from its source."
+            )
+        if not rows:
+            raise DataError(
+                f"{path}: no pose, and {velodyne} holds no .bin file. Unpack the sequence again, "
+                "or remove its folder."
             )
         calib = self.calib(sequence)
         if "Tr" not in calib:

@@ -180,8 +180,8 @@ def open_store(home: Path, *, cap_gb: float, teacher_digest: str, **facts: Any) 
         cap_gb: Size cap of all knowledge under `home`, in 10^9 bytes; 0 stores nothing. Half of the
             space that is free now is a cap, too.
         teacher_digest: Digest of the teacher's weights.
-        facts: Whatever else changes the answers (the data, its augmentation, the precision), as
-            JSON can hold it.
+        facts: Whatever else changes the answers (what the teacher computes from its weights, the
+            data, its augmentation, the precision), as JSON can hold it.
 
     Returns:
         The store, or None where nothing is to be stored.

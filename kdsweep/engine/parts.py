@@ -121,5 +121,5 @@ def check_fit(spec: RunSpec, home: Path, *, data_ready: bool = True) -> None:
     if not data_ready:
         return
     if parts.teacher is not None and spec.teacher is not None and spec.teacher.checkpoint:
-        restore_teacher(parts.teacher, teacher_weights(spec, home))
+        restore_teacher(parts.teacher, spec.teacher, teacher_weights(spec, home))
     parts.task.global_batches(seed=spec.seed, epoch=0, batch_size=spec.train.batch_size)

@@ -28,7 +28,13 @@ from kdsweep.engine.profile import (
 from kdsweep.engine.ranks import Ranks
 from kdsweep.engine.report import Progress, Report
 from kdsweep.engine.seed import reproducible
-from kdsweep.engine.teacher import load_teacher, teacher_dir, teacher_weights, weights_digest
+from kdsweep.engine.teacher import (
+    load_teacher,
+    network_of,
+    teacher_dir,
+    teacher_weights,
+    weights_digest,
+)
 from kdsweep.engine.train import Job, Trained, train_loop
 from kdsweep.errors import CheckpointError
 from kdsweep.spec.inputs import inputs_of
@@ -142,13 +148,17 @@ def _job(spec: RunSpec, place: Place, parts: Parts, ranks: Ranks, desk: Path | N
     fingerprint, digest, knowledge = task.fingerprint(), "", None
     method_weights = {}
     if teacher is not None:
+        assert spec.teacher is not None
         path = teacher_weights(spec, place.home)
         data = task.teacher_data(spec.data)
         seen = task if data == spec.data else type(task)(data, spec.loss, home=place.home)
-        digest = parts.digest = load_teacher(teacher, path, fingerprint=seen.fingerprint())
+        digest = parts.digest = load_teacher(
+            teacher, spec.teacher, path, fingerprint=seen.fingerprint()
+        )
         if spec.train.init == "sliced_teacher":
             discover.load("models", spec.student.model).slice_from(parts.student, teacher)
-    if teacher is not None and method is not None and spec.method is not None:
+    if teacher is not None and method is not None:
+        assert spec.teacher is not None and spec.method is not None
         method_weights = {name: w for name, w in weights(spec.method.config).items() if w > 0}
         autocast = spec.train.amp == "bfloat16"
         store = None
@@ -157,6 +167,7 @@ def _job(spec: RunSpec, place: Place, parts: Parts, ranks: Ranks, desk: Path | N
                 place.home,
                 cap_gb=place.knowledge_gb,
                 teacher_digest=digest,
+                network=network_of(spec.teacher),
                 task=spec.task,
                 data=data_identity(spec),
                 fingerprint=fingerprint,

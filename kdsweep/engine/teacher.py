@@ -3,12 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from kdsweep.engine import checkpoint
 from kdsweep.engine.load import WEIGHTS
 from kdsweep.errors import CheckpointError
 from kdsweep.models.base import Model
-from kdsweep.spec.run import RunSpec
+from kdsweep.spec.choices import ModelChoice
+from kdsweep.spec.run import BY_NAME, RunSpec
 
 
 def teacher_dir(spec: RunSpec, home: Path) -> Path:
@@ -29,11 +31,22 @@ def teacher_weights(spec: RunSpec, home: Path) -> Path:
     return path / WEIGHTS if path.is_dir() else path
 
 
-def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
+def network_of(choice: ModelChoice) -> dict[str, Any]:
+    """What the network computes, given its weights: its model and configuration, as JSON values.
+
+    Without where it started from, which its weights have in them.
+    """
+    config = choice.config.model_dump(mode="json")
+    fields = {key: value for key, value in config.items() if f"teacher.{key}" not in BY_NAME}
+    return {"model": choice.model, **fields}
+
+
+def load_teacher(model: Model, choice: ModelChoice, weights: Path, *, fingerprint: str) -> str:
     """Loads the weights into the built network.
 
     Args:
         model: The teacher's network.
+        choice: What it was built from.
         weights: Its safetensors file.
         fingerprint: Of the data that the run's teacher learns from (`Task.teacher_data`); one that
             kdsweep trained must have seen the same.
@@ -42,9 +55,9 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
         Digest of the weight file.
 
     Raises:
-        CheckpointError: The file is damaged, of another width, or was trained on other data.
+        CheckpointError: The file is damaged, of another network, or was trained on other data.
     """
-    restore_teacher(model, weights)
+    restore_teacher(model, choice, weights)
     record = weights.parent / "metrics.json"
     if weights.parent.parent.name == "teachers" and record.is_file():
         trained_on = json.loads(record.read_text())["data"]
@@ -57,11 +70,12 @@ def load_teacher(model: Model, weights: Path, *, fingerprint: str) -> str:
     return weights_digest(weights)
 
 
-def restore_teacher(model: Model, weights: Path) -> None:
+def restore_teacher(model: Model, choice: ModelChoice, weights: Path) -> None:
     """Fills the built network.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or of another width.
+        CheckpointError: The file is missing or damaged, or of another network, by the shapes of its
+            tensors or by the description beside it.
     """
     if not weights.is_file():
         raise CheckpointError(f"run.teacher.checkpoint: there is no file {weights}")
@@ -73,6 +87,36 @@ def restore_teacher(model: Model, weights: Path) -> None:
             f"run.teacher: {error} Set run.teacher.model and its fields to those of the file, or "
             "name another file in run.teacher.checkpoint."
         ) from None
+    _check_described(choice, weights)
+
+
+def _check_described(choice: ModelChoice, weights: Path) -> None:
+    """Weights of equal shapes may be of a network that computes something else from them."""
+    sidecar = weights.with_suffix(".json")
+    try:
+        description = json.loads(sidecar.read_text())
+        name, config = description["model"], description["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # none is there, or it is somebody else's: the shapes must do
+    wanted, given = network_of(choice), {"model": name}
+    if name == choice.model:
+        try:  # a field that the description lacks had its default, as for `load_student`
+            given = network_of(ModelChoice(model=name, config=type(choice.config)(**config)))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{sidecar} is damaged or of another version: {error!r}"
+            ) from None
+    other = [key for key, value in given.items() if wanted[key] != value]
+    if other:
+        what = ", ".join(
+            f"{key} {json.dumps(given[key])} (run.teacher.{key} is {json.dumps(wanted[key])})"
+            for key in other
+        )
+        raise CheckpointError(
+            f"run.teacher: {weights} is of another network: {sidecar.name} beside it says {what}. "
+            f"Set {' and '.join(f'run.teacher.{key}: {json.dumps(given[key])}' for key in other)}, "
+            "or name another file in run.teacher.checkpoint."
+        )
 
 
 def weights_digest(weights: Path) -> str:

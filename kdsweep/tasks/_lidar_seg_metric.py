@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kdsweep.data.labels import NUSCENES, SEMANTICKITTI, LabelSet
-from kdsweep.errors import DataError, TapError, did_you_mean
+from kdsweep.errors import DataError, NonFiniteLossError, TapError, did_you_mean
 from kdsweep.metrics.miou import accuracy, benchmark_iou, confusion_matrix, cropped_iou
 from kdsweep.types import LidarSegBatch, Taps
 
@@ -39,8 +39,19 @@ class LidarSegEvaluator:
         )
 
     def update(self, taps: Taps, batch: LidarSegBatch) -> None:
-        """Adds the points of a batch, judged by the tap ``point_logits``."""
+        """Adds the points of a batch, judged by the tap ``point_logits``.
+
+        Raises:
+            NonFiniteLossError: Logits hold NaN or infinity: argmax would take NaN for the largest.
+        """
         logits = tap_of(taps, "point_logits")
+        finite = logits.isfinite().all(dim=1)
+        if not bool(finite.all()):
+            raise NonFiniteLossError(
+                f"point_logits of {int((~finite).sum())} of {len(finite)} points hold NaN or "
+                f"infinity (scans {', '.join(batch.sample_ids)}): the network has diverged. Use a "
+                "lower train.lr or train.clip_norm."
+            )
         size = self._labels.num_classes
         for row, predictions in enumerate((logits[:, 1:].argmax(1) + 1, logits.argmax(1))):
             counts = confusion_matrix(batch.point_labels, predictions, num_classes=size)

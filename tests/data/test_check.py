@@ -42,6 +42,23 @@ def test_every_damaged_file_is_listed_once(tmp_path):
     assert report.num_points == 24  # of the two scans of sequence 08
 
 
+def test_a_coordinate_that_cannot_be_is_found(tmp_path):
+    root = write_kitti(tmp_path, {"00": 1})
+    write_points(root / "sequences/00/velodyne/000000.bin", [(0, 0, 1e30, 0)] + [(1,) * 4] * 11)
+    (fault,) = check_root(SemanticKitti(root)).faults
+    assert "000000.bin: 1 of 12 points cannot be: point 0 has z = 1e+30" in fault
+
+
+def test_a_sequence_without_scans_and_poses_is_found(tmp_path):
+    root = write_kitti(tmp_path, {"00": 1, "01": 1})
+    folder = root / "sequences/01"
+    for path in (*folder.glob("velodyne/*"), *folder.glob("labels/*")):
+        path.unlink()
+    (folder / "poses.txt").write_text("\n")
+    (fault,) = check_root(SemanticKitti(root)).faults
+    assert fault.startswith(f"{folder / 'poses.txt'}: no pose, and {folder / 'velodyne'} holds no ")
+
+
 def test_a_scan_and_its_labels_may_both_be_damaged(tmp_path):
     root = write_kitti(tmp_path, {"00": 1})
     (root / "sequences/00/velodyne/000000.bin").write_bytes(bytes(15))

@@ -173,6 +173,11 @@ def test_a_label_count_that_differs_from_the_points_gives_both(tmp_path):
             lambda scan: write_points(scan.points, [(1, 2, float("nan"), 0)] * 2 + [(1,) * 4] * 10),
             r"000000\.bin: 2 of 12 points hold NaN or infinity",
         ),
+        (
+            lambda scan: write_points(scan.points, [(1,) * 4] * 11 + [(1, -1e30, 2, 0)]),
+            r"000000\.bin: 1 of 12 points cannot be: point 11 has y = -1e\+30, and no value is "
+            r"beyond 1e\+06\. The scan is damaged: copy it again",
+        ),
     ],
 )
 def test_damaged_files_are_refused_by_name(tmp_path, damage, message):

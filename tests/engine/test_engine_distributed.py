@@ -27,8 +27,10 @@ import torch
 import torch.distributed as dist
 import tiny_world
 tiny_world.install()
-from kdsweep.engine import train
+from kdsweep.engine import load_student, train
+from kdsweep.engine.evaluate import evaluate
 from kdsweep.engine.place import Place
+from kdsweep.engine.ranks import Ranks
 from kdsweep.engine.run import execute
 from kdsweep.spec.run import RunSpec
 
@@ -59,6 +61,11 @@ for number, job in enumerate(jobs):
     outcome["last"] = [metrics for stage, _, metrics in seen if stage == "train"][-1:]
     with open(home / f"{number}-{rank}.json", "w") as file:
         json.dump(outcome, file)
+student = load_student(home / "whole")
+task = tiny_world.TinyTask(tiny_world.TinyData(val=5), tiny_world.TinyLoss(), home=home)
+figures = evaluate(student, task, batch_size=2, ranks=Ranks.current(torch.device("cpu")))
+with open(home / f"evaluated-{rank}.json", "w") as file:
+    json.dump({"samples": sum(student.calls), "figures": figures}, file)
 gc.collect()  # a DDP wrapper that outlives its process group aborts the interpreter at its end
 dist.destroy_process_group()
 """
@@ -128,6 +135,13 @@ def test_the_merged_metric_is_that_of_one_worker(outcomes: Any) -> None:
     alone = Ranks(0, 1, torch.device("cpu"))
     metric = evaluate(student, task, batch_size=2, ranks=alone)["likelihood"]
     assert outcomes(0)[0]["metrics"]["likelihood"] == pytest.approx(metric, rel=1e-6)
+
+
+def test_workers_share_the_evaluation(outcomes: Any) -> None:
+    texts = [(outcomes.folder / f"evaluated-{rank}.json").read_text() for rank in (0, 1)]
+    first, second = map(json.loads, texts)
+    assert (first["samples"], second["samples"]) == (3, 2)
+    assert first["figures"] == second["figures"]
 
 
 def test_one_worker_may_stop_all_and_the_run_resumes_exactly(outcomes: Any) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import tiny_world
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kdsweep.engine.knowledge import Knowledge, TeacherBatch, open_store
 from kdsweep.engine.place import Place
@@ -142,6 +143,16 @@ def test_a_damaged_entry_is_computed_anew(store: TapStore, damage: str) -> None:
     assert knowledge.computed == 1  # and it is whole again
 
 
+def test_an_entry_of_another_sample_of_equal_shape_counts_as_missing(store: TapStore) -> None:
+    ask(make(store)[0], 1, 6)
+    own, other = (store.path("logits", f"train/{number}/s0v0") for number in (1, 6))
+    assert len(own.read_bytes()) == len(other.read_bytes())
+    own.write_bytes(other.read_bytes())
+    fresh_eyes = TapStore(store.folder, counted=store.folder, cap_bytes=10**9)
+    assert fresh_eyes.read("logits", "train/1/s0v0") is None
+    assert fresh_eyes.read("logits", "train/6/s0v0") is not None
+
+
 def test_an_entry_with_other_rows_than_the_batch_is_computed_anew(store: TapStore) -> None:
     store.write("logits", "train/1/s0v0", torch.zeros(2, 3, dtype=torch.float16), 1.0)
     knowledge, _ = make(store, frozenset({"logits"}))
@@ -226,6 +237,39 @@ def test_runs_share_what_the_teacher_said_and_get_equal_losses(
     students = [place(name).run_dir / "student.safetensors" for name in ("stored", "again")]
     stored, again = map(load_file, students)
     assert all(torch.equal(stored[key], again[key]) for key in stored)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("teacher__unit", (False, True)), ("train__amp", ("off", "bfloat16"))],
+)
+def test_a_teacher_that_computes_something_else_is_asked_anew(
+    run_spec: Callable[..., Any],
+    place: Callable[..., Place],
+    tmp_path: Path,
+    key: str,
+    values: tuple[Any, Any],
+) -> None:
+    _, teacher = make(None)
+    path = tmp_path / "teacher.safetensors"  # nothing beside it tells what it is of
+    save_file(teacher.state_dict(), path)
+
+    def losses(value: Any, name: str, home: str) -> list[float]:
+        seen: list[float] = []
+
+        def keep(progress: Any) -> bool:
+            if progress.stage == "train":
+                seen.append(progress.metrics["loss/hint"])
+            return True
+
+        fixed = {"teacher__train": None, "teacher__checkpoint": str(path)}
+        spec = run_spec(**fixed, train__views=2, method__hint=0.3, **{key: value})
+        execute(spec, replace(place(name), home=tmp_path / home), keep)
+        return seen
+
+    first, second = values
+    assert losses(first, "first", "shared") != losses(second, "second", "shared")
+    assert losses(second, "again", "shared") == losses(second, "alone", "own")
 
 
 def test_without_repeating_views_nothing_is_stored(

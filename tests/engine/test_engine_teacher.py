@@ -8,8 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+import tiny_world
+
+from kdsweep.engine import load
+from kdsweep.engine.parts import check_fit
 from kdsweep.engine.place import Place
+from kdsweep.engine.run import execute
 from kdsweep.engine.teacher import teacher_dir, teacher_weights
+from kdsweep.errors import CheckpointError
+from kdsweep.types import ModelInput
 
 _RUN = """
 import json, sys
@@ -76,3 +84,68 @@ def test_runs_that_differ_in_student_method_and_seed_share_a_teacher(
     assert teacher_dir(run_spec(teacher__width=2.0), tmp_path) != shared
     assert teacher_dir(run_spec(data__train=20), tmp_path) != shared
     assert teacher_weights(run_spec(), tmp_path) == shared / "student.safetensors"
+
+
+def export(folder: Path, **config: Any) -> Path:
+    """A teacher's folder, as a run of it would have left it."""
+    model_input = ModelInput(num_classes=tiny_world.NUM_CLASSES, point_features=2)
+    teacher = load.build_model("tiny", config, model_input)
+    folder.mkdir()
+    facts = {"model": "tiny", "config": config, "model_input": model_input}
+    load.export_student(folder, teacher.state_dict(), load.describe(**facts))
+    return folder
+
+
+def test_a_teachers_file_of_a_network_that_computes_something_else_is_refused(
+    run_spec: Callable[..., Any], place: Callable[..., Place], tmp_path: Path
+) -> None:
+    folder = export(tmp_path / "t", unit=True)
+    given = {"teacher__train": None, "teacher__checkpoint": str(folder)}
+    message = (
+        r"run\.teacher: .*student\.safetensors is of another network: student\.json beside it "
+        r"says unit true \(run\.teacher\.unit is false\)\. Set run\.teacher\.unit: true, or name "
+        r"another file in run\.teacher\.checkpoint\."
+    )
+    for attempt in (
+        lambda: check_fit(run_spec(**given), tmp_path / "home"),
+        lambda: execute(run_spec(**given), place(), lambda _: True),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            attempt()
+    check_fit(run_spec(**given, teacher__unit=True), tmp_path / "home")
+
+
+def test_a_teachers_file_of_another_model_of_equal_shapes_is_refused(
+    run_spec: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = export(tmp_path / "t")
+    sidecar = folder / load.SIDECAR
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "model": "huge"}))
+    spec = run_spec(teacher__train=None, teacher__checkpoint=str(folder))
+    with pytest.raises(
+        CheckpointError, match=r'says model "huge" \(run\.teacher\.model is "tiny"\)'
+    ):
+        check_fit(spec, tmp_path / "home")
+
+
+def test_a_description_of_another_version_is_refused(
+    run_spec: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = export(tmp_path / "t")
+    sidecar = folder / load.SIDECAR
+    sidecar.write_text(json.dumps({"model": "tiny", "config": {"height": 2}}))
+    spec = run_spec(teacher__train=None, teacher__checkpoint=str(folder))
+    with pytest.raises(CheckpointError, match=r"student\.json is damaged or of another version: "):
+        check_fit(spec, tmp_path / "home")
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[1]", "not JSON"])
+def test_a_file_beside_which_nothing_describes_a_network_is_taken_by_its_shapes(
+    run_spec: Callable[..., Any], tmp_path: Path, content: str | None
+) -> None:
+    sidecar = export(tmp_path / "t", unit=True) / load.SIDECAR
+    sidecar.unlink()
+    if content is not None:
+        sidecar.write_text(content)
+    spec = run_spec(teacher__train=None, teacher__checkpoint=str(tmp_path / "t"))
+    check_fit(spec, tmp_path / "home")

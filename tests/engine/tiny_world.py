@@ -158,6 +158,8 @@ class TinyModelConfig(ModelConfig):
     """Dropout: a random choice of the model in every step."""
     features: bool = True
     """Whether it gives the tap ``features``."""
+    unit: bool = False
+    """Bring features to unit length; no weight depends on it."""
 
 
 class TinyNet(Model):
@@ -187,6 +189,8 @@ class TinyNet(Model):
         self.calls.append(len(batch.sample_ids))
         features = self.body(batch.points)
         taps = {"logits": self.head(features), "features": features}
+        if self.config.unit:
+            taps["features"] = F.normalize(features)
         return {name: taps[name] for name in self.taps()}
 
     def macs(self, batch: TinyBatch) -> int:

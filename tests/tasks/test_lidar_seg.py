@@ -12,7 +12,7 @@ from kdsweep.config import weights
 from kdsweep.data import prepare
 from kdsweep.data.labels import NUSCENES, SEMANTICKITTI
 from kdsweep.data.synthetic import SynthConfig
-from kdsweep.errors import DataError, TapError
+from kdsweep.errors import DataError, NonFiniteLossError, TapError
 from kdsweep.losses.segmentation import lovasz_softmax, weighted_cross_entropy
 from kdsweep.tasks.lidar_seg import LidarSeg, LidarSegData, LidarSegEvaluator, LidarSegLoss
 from kdsweep.types import LidarSegBatch
@@ -324,6 +324,19 @@ def test_workers_states_merge_to_what_one_worker_would_have():
     first.merge(states)  # replaces, so what it had does not count twice
     assert torch.equal(first.state(), whole.state())
     assert first.compute() == whole.compute()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_no_prediction(value):
+    taps = _logits([1, 2, 3], 20)
+    taps["point_logits"][1, 4] = value
+    evaluator = LidarSegEvaluator("semantickitti")
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"point_logits of 1 of 3 points hold NaN or infinity \(scans scan\): the network has",
+    ):
+        evaluator.update(taps, _labelled([1, 2, 3]))
+    assert int(evaluator.state().sum()) == 0
 
 
 def test_a_split_without_labels_has_no_miou():
