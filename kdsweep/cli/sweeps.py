@@ -67,6 +67,7 @@ def launch(
     "kdsweep resume quickstart",
     "kdsweep resume quickstart --more 20",
     "kdsweep resume quickstart --retry failed",
+    "kdsweep resume quickstart --budget hours=4",
     "kdsweep resume quickstart --cluster cluster/onprem.yaml",
 )
 def resume(
@@ -75,6 +76,10 @@ def resume(
     more: Annotated[int, typer.Option(min=0, help="Sampled trials to add.")] = 0,
     retry: Annotated[
         Literal["failed"] | None, typer.Option(help="Run failed trials again.", show_default=False)
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(help="A new limit, such as hours=4; may be repeated.", show_default=False),
     ] = None,
     cluster: ClusterFile = None,
     address: Address = None,
@@ -90,7 +95,13 @@ def resume(
 
         on_this_cluster(address, home)
         ended = go_on(
-            name, more=more, retry=retry, home=home, tracking_uri=tracking_uri, address=address
+            name,
+            more=more,
+            retry=retry,
+            budget=_limits(budget),
+            home=home,
+            tracking_uri=tracking_uri,
+            address=address,
         )
         _exit(ended.state)
         return
@@ -99,9 +110,26 @@ def resume(
 
     given = flags(context)
     target = checked_place(where, None, given)
+    _limits(budget)  # a slip is told before anything is sent
     options = [*(["--more", str(more)] if more else []), *(["--retry", retry] if retry else [])]
+    options += [word for limit in budget or () for word in ("--budget", limit)]
     driver = make_driver("resume", checked_name(name), None, options, **given)
     _exit_code(send(target, driver, detach=detach, dry_run=dry_run))
+
+
+def _limits(given: list[str] | None) -> dict[str, float]:
+    """``["hours=4"]`` to ``{"hours": 4.0}``."""
+    limits = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        try:
+            limit = float(value)
+            limits[name.strip()] = int(limit) if limit.is_integer() else limit
+        except ValueError:
+            from kdsweep.errors import SpecError
+
+            raise SpecError(f"--budget {text!r} is no limit. Write one such as hours=4.") from None
+    return limits
 
 
 def _exit(state: str) -> None:

@@ -50,7 +50,7 @@ class Budget(Config):
     """What the sweep may use; it ends when the first limit is reached. No field = no limit.
 
     Trials that run at that moment run to their end. Nothing new starts then, on a resume neither:
-    to go on, raise the limit in the `sweep.json` of the sweep's folder.
+    to go on, raise the limit: `kdsweep resume NAME --budget hours=4`.
     """
 
     hours: Positive | None = None

@@ -27,7 +27,7 @@ from kdsweep.sweep.keep import prune
 from kdsweep.sweep.ledger import Ledger, Plan, Record
 from kdsweep.sweep.planner import TEACHER, Planner
 from kdsweep.sweep.resources import Layout, Need, plan_layout
-from kdsweep.sweep.settings import SPEC, Settings
+from kdsweep.sweep.settings import Settings
 
 _JOIN_S = 300.0
 """So long may nodes take to join a cluster on which no trial fits yet: it may just be starting."""
@@ -229,7 +229,8 @@ class Session:
     def _end(self, closing: str, *, over_budget: bool) -> End:
         trials = self._ledger.record.trials
         if over_budget:
-            closing += f". To go on, raise it under budget in {self._settings.folder / SPEC}"
+            again = self._settings.where.command("resume", self._spec.name)
+            closing += f". To go on with a higher one: {again} --budget NAME=LIMIT"
         unfinished = [entry.plan.trial for entry in trials.values() if not entry.ended]
         if unfinished:
             text = f"{', '.join(unfinished)} did not run to the end"

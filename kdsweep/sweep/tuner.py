@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -113,6 +113,7 @@ def resume(
     *,
     more: int = 0,
     retry: Literal["failed"] | None = None,
+    budget: Mapping[str, float] | None = None,
     home: str | Path | None = None,
     tracking_uri: str | None = None,
     address: str | None = None,
@@ -127,6 +128,7 @@ def resume(
         name: Name of the sweep.
         more: Sampled trials on top of those that were asked for.
         retry: ``failed`` runs failed trials again.
+        budget: New limits, such as ``{"hours": 4}``; the others stay.
         home: See `launch`.
         tracking_uri: MLflow store or server; default: $MLFLOW_TRACKING_URI, else that of the last
             launch or resume. Another than that one is told the sweep from its start.
@@ -135,6 +137,7 @@ def resume(
         execute: See `launch`.
 
     Raises:
+        SpecError: A limit is wrong.
         SweepError: There is no such sweep, it runs, nothing is left to do, or its tracker's address
             held credentials and is not given again.
     """
@@ -145,9 +148,13 @@ def resume(
         _stored(settings)  # refused before a folder of that name is made
     with claimed(settings) as mirror:
         spec = _stored(settings)
+        if budget:
+            spec = _with_budget(spec, budget)
+            files.write_json(settings.folder / SPEC, spec.to_dict())
         record = Record.read(settings.folder / JOURNAL)
         asked = int(record.starts[-1]["trials"]) if record.started else spec.trials
-        if record.state == "finished" and not (more or retry or record.ends[-1].get("over_budget")):
+        stopped = record.state == "finished" and record.ends[-1].get("over_budget")
+        if record.state == "finished" and not (more or retry or stopped):
             uri = tracked.tracking_uri(spec, settings, tracking_uri)
             if unsent(settings.folder, tracked.name_of(uri)):
                 return _send(spec, settings, record, uri, quiet)
@@ -157,6 +164,11 @@ def resume(
             )
         settings = replace(settings, trials=asked + more, retry_failed=retry == "failed")
         return _run(spec, settings, mirror, tracking_uri, quiet, resumed=record.started)
+
+
+def _with_budget(spec: SweepSpec, budget: Mapping[str, float]) -> SweepSpec:
+    values = spec.to_dict()
+    return SweepSpec.from_dict({**values, "budget": {**values["budget"], **budget}})
 
 
 def _stored(settings: Settings) -> SweepSpec:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kdsweep.errors import ResourceError, SweepError
+from kdsweep.errors import ResourceError, SpecError, SweepError
 from kdsweep.sweep import launch, resume
 from kdsweep.sweep.ledger import Ledger, Plan, Record
 from kdsweep.sweep.lock import SweepLock
@@ -91,11 +91,10 @@ def test_a_resume_with_a_spent_budget_runs_nothing_and_says_how_to_raise_it(
         ledger.ended("t002", state, metrics={"miou": 0.5})
         ledger.write("sweep_ended", state=state, reason="", over_budget=state == "finished")
     (folder / "sweep.json").write_text(json.dumps(sweep.to_dict()))
-    path = folder / "sweep.json"
     ended = resume("small", home=tmp_path, quiet=True, **asked)
     assert ended.state == state
     assert "the budget of 1e-09 hours is spent" in ended.reason
-    assert ended.reason.endswith(f"To go on, raise it under budget in {path}")
+    assert ended.reason.endswith("resume small --home " + f"{tmp_path} --budget NAME=LIMIT")
     assert ("t002 did not run to the end" in ended.reason) == (state == "interrupted")
     assert [entry.leases for entry in ended.record.trials.values()] == [[], []]
     assert {t.trial: t.state for t in tracker.read_trials("small")} == {
@@ -108,6 +107,10 @@ def test_a_resume_with_a_spent_budget_runs_nothing_and_says_how_to_raise_it(
         raise ResourceError("it would have begun")
 
     monkeypatch.setattr("kdsweep.sweep.connection.local_node", began)
-    path.write_text(json.dumps({**sweep.to_dict(), "budget": {"hours": 1.0}}))
-    with pytest.raises(ResourceError, match="it would have begun"):
-        resume("small", home=tmp_path, quiet=True, **asked)
+    with pytest.raises(
+        SpecError, match=r"budget\.hous is not a field(.|\n)*Did you mean budget\.hours"
+    ):
+        resume("small", home=tmp_path, quiet=True, budget={"hous": 1.0}, **asked)
+    for budget in ({"hours": 1.0}, None):  # it is kept
+        with pytest.raises(ResourceError, match="it would have begun"):
+            resume("small", home=tmp_path, quiet=True, budget=budget, **asked)
