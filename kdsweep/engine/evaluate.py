@@ -5,6 +5,7 @@ from torch import nn
 
 from kdsweep.engine.data import batches
 from kdsweep.engine.ranks import Ranks
+from kdsweep.errors import NonFiniteLossError
 from kdsweep.tasks.base import Task
 
 
@@ -26,6 +27,9 @@ def evaluate(
 
     Returns:
         The metrics by name, equal on every worker.
+
+    Raises:
+        NonFiniteLossError: What the student gives holds NaN or infinity.
     """
     student.eval()
     dataset = task.val_set()
@@ -34,7 +38,10 @@ def evaluate(
     evaluator = task.evaluator()
     for batch in batches(dataset, order, task.collate, num_workers=num_workers):
         on_device = batch.to(ranks.device)
-        evaluator.update(student(on_device), on_device)
+        try:
+            evaluator.update(student(on_device), on_device)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"in the evaluation: {error}") from error
     if ranks.world > 1:
         evaluator.merge(ranks.gather(evaluator.state()))
     return {name: float(value) for name, value in evaluator.compute().items()}

@@ -20,6 +20,12 @@ def tracker(monkeypatch):
     tracker.close()
 
 
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch):
+    """Tests before these may have left this process connected to one."""
+    monkeypatch.setattr("kdsweep.sweep.connection.is_connected", lambda: False)
+
+
 def test_a_gpu_that_is_not_there_is_refused_and_the_name_stays_free(spec, tmp_path, monkeypatch):
     node = {"CPU": 2.0, "GPU": 0.0}
     monkeypatch.setattr("kdsweep.sweep.connection.local_node", lambda: node)
