@@ -206,7 +206,7 @@ class Publisher:
         return self._deadline is not None and time.monotonic() > self._deadline
 
 
-def unsent(folder: Path, tracker: str = "") -> int:
+def unsent(folder: Path, tracker: str) -> int:
     """Events of a sweep that nobody runs, which a tracker has not got."""
     return sum(1 for _ in journal.read(folder / "journal.jsonl", _read_offset(folder, tracker)))
 

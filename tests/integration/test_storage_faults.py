@@ -70,7 +70,7 @@ def test_a_tracking_server_that_hangs_and_then_dies_for_a_while_misses_nothing(
         after(10)
         server.start()
     assert watched.finished is not None, watched.error
-    assert unsent(watched.folder) == 0
+    assert unsent(watched.folder, server.uri) == 0
     row = check_whole(tmp_path, "outage", 12, tracking_uri=server.uri)
     assert (row.repeated, row.lost, row.duplicates) == (0, 0, 0)
     assert told(server, tmp_path, "outage") == recorded(watched.folder)
@@ -96,7 +96,7 @@ def test_what_a_server_missed_that_stayed_away_to_the_end_is_sent_by_a_resume(
             server.stop()
     assert watched.finished is not None, watched.error
     assert watched.finished.state == "finished"
-    assert unsent(watched.folder) > 0
+    assert unsent(watched.folder, server.uri) > 0
     server.start()
     assert resume("absent", home=tmp_path, tracking_uri=server.uri, quiet=True).state == "finished"
     row = check_whole(tmp_path, "absent", 4, tracking_uri=server.uri)

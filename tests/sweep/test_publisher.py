@@ -77,7 +77,7 @@ def test_another_tracker_is_told_from_the_start(folder, tracker):
     publish(folder, lambda: tracker, tracker="http://one:5000")
     assert unsent(folder, "http://one:5000") == 0
     lines = (folder / "journal.jsonl").read_text().splitlines()
-    assert unsent(folder, "http://two:5000") == unsent(folder) == len(lines)
+    assert unsent(folder, "http://two:5000") == unsent(folder, "") == len(lines)
     other = MemoryTracker()
     with contextlib.closing(other):
         assert publish(folder, lambda: other, tracker="http://two:5000") == 0
@@ -102,7 +102,7 @@ def test_a_line_that_was_told_and_then_taken_back_hides_none_that_follow(folder,
     publish(folder, lambda: tracker)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
-    assert unsent(folder) == len(lines) - 1
+    assert unsent(folder, "") == len(lines) - 1
     with Ledger.open(path) as ledger:
         for trial in ("t004", "t005", "t006"):
             ledger.created(Plan(trial, "search", {}, trial))
@@ -174,7 +174,7 @@ def test_a_sweep_that_is_refused_is_told_once_and_sent_by_the_next_process(folde
     with contextlib.closing(Closed()) as tracker:
         notes = []
         lines = len(events(folder / "journal.jsonl"))
-        assert publish(folder, lambda: tracker, notes) == unsent(folder) == lines
+        assert publish(folder, lambda: tracker, notes) == unsent(folder, "") == lines
         assert len(notes) == 2
         assert "Tracking refuses the sweep. Nothing more is sent, training goes on" in notes[0]
         assert "`kdsweep resume s` sends everything. Refused: the sweep was deleted." in notes[0]
@@ -205,7 +205,7 @@ def test_a_store_that_cannot_be_opened_at_all_loses_nothing(folder, tracker):
     def refuse():
         raise TrackingError("no such driver")
 
-    assert publish(folder, refuse) == unsent(folder) > 0
+    assert publish(folder, refuse) == unsent(folder, "") > 0
     assert publish(folder, lambda: tracker) == 0
 
 

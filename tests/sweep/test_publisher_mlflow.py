@@ -60,7 +60,7 @@ def test_an_experiment_that_was_deleted_is_told_once_and_everything_is_sent_late
     client.delete_experiment(experiment)
     end(folder)
     notes = publish(folder, tracker)
-    assert len(notes) == 2 and unsent(folder) == 8
+    assert len(notes) == 2 and unsent(folder, "") == 8
     assert "Tracking refuses the sweep" in notes[0]
     assert f"mlflow experiments restore -x {experiment}" in notes[0]
     if mended == "restored":
@@ -99,7 +99,7 @@ def test_weights_that_are_pruned_while_they_are_sent_are_left_out(folder, tmp_pa
     tracker = Pruned(tmp_path, folder / "runs" / "t001" / name, when)
     end(folder)
     assert publish(folder, tracker) == []
-    assert unsent(folder) == 0
+    assert unsent(folder, "") == 0
     assert states(tracker) == {"t001": "finished", "t002": "stopped"}
     if name == "adapters.safetensors":
         sent = [path.name for path in tracker.fetch("s", "t001", "student").iterdir()]
