@@ -55,7 +55,8 @@ def test_an_experiment_that_was_deleted_is_told_once_and_everything_is_sent_late
     if begun:
         assert publish(folder, tracker) == []
     else:
-        client.create_experiment("s", tags={"kdsweep.owner": "kdsweep"})
+        files = (tmp_path / "artifacts").as_uri()
+        client.create_experiment("s", files, tags={"kdsweep.owner": "kdsweep"})
     experiment = client.get_experiment_by_name("s").experiment_id
     client.delete_experiment(experiment)
     end(folder)
