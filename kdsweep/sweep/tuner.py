@@ -237,19 +237,12 @@ def _run(
     uri = tracked.tracking_uri(spec, settings, tracking_uri)
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    publisher = _publisher(settings, uri, display)
     session = len(Record.read(folder / JOURNAL).starts) + 1
     copies = (
         SweepCopies(mirror, folder, session, display.note, interrupt.raise_) if mirror else None
     )
     after = copies.after if copies else lambda _: None
-    publisher = Publisher(
-        spec.name,
-        folder,
-        connect=lambda: connect(uri, settings.home),
-        note=display.note,
-        where=settings.where,
-        tracker=tracked.name_of(uri),
-    )
     with on_signals(interrupt), Ledger.open(folder / JOURNAL, after) as ledger, publisher, display:
         ledger.write(
             "sweep_started",
@@ -286,19 +279,23 @@ def _send(
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
     display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
     waiting = unsent(folder, tracked.name_of(uri))
-    with Publisher(
-        spec.name,
-        folder,
-        connect=lambda: connect(uri, settings.home),
-        note=display.note,
-        where=settings.where,
-        tracker=tracked.name_of(uri),
-    ) as publisher:
+    with _publisher(settings, uri, display) as publisher:
         left = publisher.finish()
     if left:
         return Finished(spec.name, "failed", "the tracker has not got everything", folder, record)
     display.note(f"Sent the {waiting} events that tracking had not got. Nothing else was left.")
     return Finished(spec.name, "finished", "", folder, record)
+
+
+def _publisher(settings: Settings, uri: str | None, display: Display) -> Publisher:
+    return Publisher(
+        settings.folder.name,
+        settings.folder,
+        connect=lambda: connect(uri, settings.home),
+        note=display.note,
+        where=settings.where,
+        tracker=tracked.name_of(uri),
+    )
 
 
 def _session(

@@ -1,5 +1,6 @@
 """How a later command or call finds the same sweeps again, to be pasted."""
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -48,4 +49,4 @@ def asked_uri(uri: str | None = None) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(text, ensure_ascii=False)  # JSON's strings are Python's, too

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from shipped_files import changed, refusal_of, shipped
 
 from kdsweep.cluster.kuberay import KubeRay
 from kdsweep.cluster.launcher import Launcher
@@ -15,18 +16,6 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "cluster").glob("*.yaml"))
 SHIPPED_KUBERAY = ROOT / "cluster" / "kuberay.yaml"
 LAUNCHERS = [path for path in SHIPPED if path.stem != "kuberay"]
-
-
-def shipped(name: str) -> str:
-    return (ROOT / "cluster" / f"{name}.yaml").read_text()
-
-
-def refusal_of(folder: Path, text: str) -> str:
-    path = folder / "c.yaml"
-    path.write_text(text)
-    with pytest.raises(SpecError) as caught:
-        load_cluster(path)
-    return str(caught.value).replace(str(folder), "")
 
 
 def line_of(text: str, part: str) -> int:
@@ -138,7 +127,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     ],
 )
 def test_a_fault_names_its_line_and_what_is_right(tmp_path, name, old, new, told):
-    text = shipped(name).replace(old, new, 1)
+    text = changed(name, old, new)
     message = refusal_of(tmp_path, text)
     assert told in message
     number = int(re.search(r"c\.yaml:(\d+)", message)[1])

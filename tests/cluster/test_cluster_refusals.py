@@ -3,34 +3,18 @@
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from shipped_files import changed, refusal_of
 
 from kdsweep.cluster.load import load_cluster
 from kdsweep.cluster.ssh import Host
-from kdsweep.errors import SpecError
 
-ROOT = Path(__file__).parents[2]
 ADDRESS = "--address=$RAY_HEAD_IP:6379"
 MLFLOW = "mlflow server --host 127.0.0.1 --port 5000"
 RAY = "--port=6379 --dashboard-port=8265"
 STORE = "--backend-store-uri sqlite:////shared/kdsweep/mlflow.db"
 PG = "postgresql+psycopg://kd:pw-in-a-url@db/mlflow"
-
-
-def changed(name: str, old: str, new: str) -> str:
-    text = (ROOT / "cluster" / f"{name}.yaml").read_text()
-    assert old in text
-    return text.replace(old, new, 1)
-
-
-def refusal_of(folder: Path, text: str) -> str:
-    path = folder / "c.yaml"
-    path.write_text(text)
-    with pytest.raises(SpecError) as caught:
-        load_cluster(path)
-    return str(caught.value).replace(str(folder), "")
 
 
 LAUNCHERS = [
@@ -96,15 +80,6 @@ LAUNCHERS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "old", "new", "told"), LAUNCHERS)
-def test_a_launcher_file_that_cannot_work_is_refused_by_line(tmp_path, name, old, new, told):
-    message = refusal_of(tmp_path, changed(name, old, new))
-    assert told in message
-    assert re.match(r"/c\.yaml:\d+: ", message), message
-    assert len(message.splitlines()) == 2  # what to do
-    assert "pw-in-a-url" not in message
-
-
 KUBERAY = [
     (':5000"}', ':5001"}', "names port 5001, but Service kdsweep-mlflow has 5000"),
     (
@@ -126,9 +101,11 @@ KUBERAY = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "told"), KUBERAY)
-def test_manifests_that_cannot_work_are_refused_by_line(tmp_path, old, new, told):
-    message = refusal_of(tmp_path, changed("kuberay", old, new))
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"), [*LAUNCHERS, *(("kuberay", *fault) for fault in KUBERAY)]
+)
+def test_a_file_that_cannot_work_is_refused_by_line(tmp_path, name, old, new, told):
+    message = refusal_of(tmp_path, changed(name, old, new))
     assert told in message
     assert re.match(r"/c\.yaml:\d+: ", message), message
     assert len(message.splitlines()) == 2  # what to do
