@@ -155,7 +155,9 @@ def full_disk_named(path: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        # A desk lies elsewhere: the folder of `path` may not have been made yet.
+        there = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free_mb = shutil.disk_usage(there).free / 1e6
         raise ResourceError(
             f"{_FULL}: {path} could not be written ({free_mb:.0f} MB free). "
             "Earlier checkpoints and results are whole; free some space and resume."

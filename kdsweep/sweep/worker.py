@@ -173,7 +173,8 @@ def _ended_by(error: Exception, epoch: int, run_dir: Path | None) -> Outcome:
         return Outcome("failed", reason, epoch)
     trace = "".join(traceback.format_exception(error))
     if run_dir is not None:
-        _write_trace(run_dir, trace)
+        with contextlib.suppress(OSError):  # what failed may be the disk; the journal has it too
+            _write_trace(run_dir, trace)
     reason = f"{type(error).__name__} after epoch {epoch}: {_first_line(error)}"
     return Outcome("failed", reason, epoch, trace=trace)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdsweep.engine import files
+from kdsweep.errors import ResourceError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -23,6 +24,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         files.write_file(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
     assert '"a": 1' in path.read_text()
+
+
+def test_a_full_disk_is_named_before_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    path = tmp_path / "run" / "checkpoint" / "best-0001.safetensors"
+    with pytest.raises(ResourceError, match=r"the disk is full: .*best-0001.* could not"):
+        files.write_file(path, lambda _: Path("/dev/full").write_bytes(b"weights"), desk)
 
 
 def test_a_lock_excludes_a_second_holder_until_released(tmp_path: Path) -> None:

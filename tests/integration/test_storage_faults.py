@@ -1,6 +1,7 @@
 """The tracking server, the disk and the checkpoint file fail in the middle of real work."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from closed_form import SLOWLY, sweep
+from full_disk import fill
 from mlflow_server import Server
 from safetensors.torch import load_file
 from small_lidar import write_root, write_sweep
@@ -36,6 +38,7 @@ pytestmark = [
 ]
 
 FaultTable = Callable[..., None]
+_HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +180,6 @@ def finished_trials(journal: Path) -> dict[str, Any]:
     return {e.plan.trial: e for e in record.of_kind("search") if e.state == "finished"}
 
 
-def fill(path: Path) -> None:
-    """Writes a file until the disk takes nothing more."""
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
-
-
 @pytest.mark.faults
 @pytest.mark.ray
 def test_a_full_disk_stops_the_sweep_with_one_clear_message(full: Full) -> None:
@@ -218,10 +210,33 @@ def test_with_room_made_a_resume_completes_the_sweep(full: Full, fault_table: Fa
     row = check_whole(full.home, "small", 4)
     assert (row.lost, row.duplicates) == (0, 0)
     record = Record.read(full.home / "sweeps" / "small" / "journal.jsonl")
-    assert {entry.state for entry in record.trials.values()} == {"finished"}
+    ended = {name: (entry.state, entry.reason) for name, entry in record.trials.items()}
+    assert ended == dict.fromkeys(ended, ("finished", ""))
     for name, metrics in full.finished.items():
         assert dict(record.trials[name].metrics) == metrics
     fault_table("disk full, resumed with room", **asdict(row))
+
+
+@pytest.mark.faults
+def test_whatever_write_meets_the_full_disk_says_so_and_a_second_run_has_the_same_bits(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    disk = small_disk / "run"
+    disk.mkdir()
+    file = write_sweep(tmp_path, write_root(tmp_path / "root"))
+    ran = subprocess.run(
+        [sys.executable, _HERE / "full_disk.py", disk, file],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    shutil.rmtree(disk)
+    assert ran.returncode == 0, ran.stderr
+    *wrong, last = ran.stdout.splitlines()
+    assert wrong == []
+    assert int(last.split()[0]) > 20, last
 
 
 # Ends the process by SIGKILL at a moment of writing the checkpoint of the second epoch.

@@ -1,11 +1,11 @@
-"""What a slot's workers do where one of them is gone."""
+"""What a slot's workers do where one of them is gone, and what they say of an error."""
 
 import subprocess
 import sys
 
 import pytest
 
-from kdsweep.sweep.worker import is_lost_peer
+from kdsweep.sweep.worker import _ended_by, is_lost_peer
 
 PEER = """
 import os, sys
@@ -51,3 +51,11 @@ def test_an_error_that_follows_from_a_lost_peer_is_one():
             raise ValueError("while reducing gradients") from first
     except ValueError as error:
         assert is_lost_peer(error)
+
+
+def test_an_unexpected_error_is_told_where_its_trace_cannot_be_written(tmp_path):
+    (tmp_path / "error.txt").symlink_to("/dev/full")
+    outcome = _ended_by(KeyError("lambda2"), 3, tmp_path)
+    assert (outcome.state, outcome.epoch) == ("failed", 3)
+    assert outcome.reason == "KeyError after epoch 3: 'lambda2'"
+    assert "KeyError: 'lambda2'" in outcome.trace
