@@ -113,13 +113,19 @@ class Session:
                         data.result()
                         end = self._search(pool, slots, interrupt)
             except RayError as error:
-                again = self._settings.where.command("resume", self._spec.name)
-                raise SweepError(
-                    f"Ray went down: {type(error).__name__}: {error}. Everything recorded is "
-                    f"whole: continue with `{again}`."
-                ) from error
+                what = f"Ray went down: {type(error).__name__}: {error}"
+                raise self._continued(what) from error
+            except OSError as error:  # Tune keeps files of its own, and stops for want of them
+                if not files.is_disk_full(error):
+                    raise
+                raise self._continued(f"the disk is full: {error}") from error
         shutil.rmtree(self._settings.folder / "ray", ignore_errors=True)
         return end
+
+    def _continued(self, what: str) -> SweepError:
+        """An error that ends this process, and not the sweep."""
+        again = self._settings.where.command("resume", self._spec.name)
+        return SweepError(f"{what}. Everything recorded is whole: continue with `{again}`.")
 
     @contextlib.contextmanager
     def _nodes(self, need: Need) -> Iterator[Any]:

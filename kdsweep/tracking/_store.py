@@ -236,8 +236,13 @@ def found_already() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return redact_words(lines[0])[:500]
+    """What went wrong; SQLAlchemy may put before it that it came to light a step later."""
+    lines = [
+        line
+        for line in str(error).strip().splitlines()
+        if not line.startswith("(raised as a result of")
+    ]
+    return redact_words((lines or [type(error).__name__])[0])[:500]
 
 
 def redact_words(text: str) -> str:

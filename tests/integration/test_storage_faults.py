@@ -218,6 +218,28 @@ def test_with_room_made_a_resume_completes_the_sweep(full: Full, fault_table: Fa
 
 
 @pytest.mark.faults
+@pytest.mark.ray
+def test_a_disk_that_is_full_when_the_first_trial_would_start_ends_in_one_clear_message(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path, write_root(tmp_path / "root"))
+    home, ballast = small_disk / "early", small_disk / "ballast"
+    process = Process("launch", file, "sweep.baselines=[]", "--home", home)
+    journal = home / "sweeps" / "small" / "journal.jsonl"
+    process.wait_until("the start", lambda: counted(journal)["sweep_started"] > 0)
+    fill(ballast)  # Ray is about to start
+    code, output = process.end()
+    assert code == 2, output
+    assert "the disk is full" in output or "No space left" in output
+    assert "resume" in output
+    assert "Traceback" not in output
+    ballast.unlink()
+    code, output = command_line("resume", "small", "--home", home)
+    assert code == 0, output
+    check_whole(home, "small", 1)
+
+
+@pytest.mark.faults
 def test_whatever_write_meets_the_full_disk_says_so_and_a_second_run_has_the_same_bits(
     small_disk: Path, tmp_path: Path
 ) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from mlflow import MlflowClient
+from sqlalchemy import orm
+from sqlalchemy.exc import OperationalError
 
 from kdsweep.errors import TrackingError
 from kdsweep.tracking import SweepInfo, TrackingUnavailable, TrialInfo, connect
 from kdsweep.tracking._layout import name_with_state, run_name
-from kdsweep.tracking._store import Store, redact, redact_words
+from kdsweep.tracking._store import Store, _first_line, redact, redact_words
 from kdsweep.tracking.mlflow import MlflowTracker
 from kdsweep.tracking.server import server_environment
 
@@ -297,6 +299,25 @@ def test_a_database_that_cannot_grow_is_told_in_one_line(tmp_path):
     assert printed.count("\n") == 1, printed
     assert printed.startswith("could not open trial 't0") and "mlflow.db" in printed
     assert "disk" in printed
+
+
+def test_a_write_that_fails_when_something_is_read_names_the_cause():
+    """SQLAlchemy writes what is pending before it reads, and says that first."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    Base = orm.declarative_base()
+
+    class Row(Base):
+        __tablename__ = "rows"
+        words = sqlalchemy.Column(sqlalchemy.Text, primary_key=True)
+
+    Base.metadata.create_all(engine)
+    with orm.Session(engine) as session:
+        session.execute(sqlalchemy.text("PRAGMA max_page_count = 1"))  # it cannot grow any more
+        session.add(Row(words="x" * 100_000))
+        with pytest.raises(OperationalError, match=r"^\(raised as a result of") as raised:
+            session.query(Row).all()
+    told = _first_line(raised.value)
+    assert told == "(sqlite3.OperationalError) database or disk is full"
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 503, 504])
