@@ -156,7 +156,7 @@ class Mirror:
         """Puts a new list in place, and then removes the content that only the old one named."""
         text = json.dumps({"files": now, "writer": writer}, indent=1, sort_keys=True).encode()
         self._storage.makedirs(self._path(folder), exist_ok=True)
-        self._storage.pipe_file(self._path(folder, _LIST), text)
+        self._put(self._path(folder, _LIST), text)
         gone = {_content(*item) for item in before.items()} - {_content(*i) for i in now.items()}
         for content in sorted(gone):
             self._storage.rm_file(self._path(folder, _CONTENT, content))
@@ -182,7 +182,7 @@ class Mirror:
         with self._reachable(path):
             if value is not None:
                 self._storage.makedirs(self._path(path.parent), exist_ok=True)
-                self._storage.pipe_file(self._path(path), json.dumps(value).encode())
+                self._put(self._path(path), json.dumps(value).encode())
             elif self._storage.exists(self._path(path)):
                 self._storage.rm_file(self._path(path))
 
@@ -263,6 +263,13 @@ class Mirror:
         file.seek(0)
         with self._storage.open(path, "wb") as copy:
             shutil.copyfileobj(file, copy, _CHUNK)
+
+    def _put(self, path: str, content: bytes) -> None:
+        """Puts a small file in place: who reads meanwhile gets the whole one before it."""
+        if "file" in self._storage.protocol:  # a mounted share; a bucket does so by itself
+            files.write_file(Path(path), lambda temporary: temporary.write_bytes(content))
+        else:
+            self._storage.pipe_file(path, content)
 
     def _path(self, folder: Path, *parts: str) -> str:
         relative = folder.relative_to(self.root).as_posix()

@@ -79,9 +79,12 @@ def test_only_what_changed_is_sent_and_what_is_gone_is_removed(nodes, tmp_path):
     assert all(before[name] == after[name] for name in kept)
 
 
-@pytest.mark.parametrize("call", ["open", "pipe_file"])
-def test_an_interrupted_push_leaves_the_copy_of_the_last_whole_one(nodes, monkeypatch, call):
-    one, two = nodes
+@pytest.mark.parametrize(("kind", "call"), [("file", "open"), ("memory", "pipe_file")])
+def test_an_interrupted_push_leaves_the_copy_of_the_last_whole_one(
+    tmp_path, monkeypatch, kind, call
+):
+    uri = f"{kind}://{tmp_path / 'bucket'}"
+    one, two = Mirror(uri, tmp_path / "one"), Mirror(uri, tmp_path / "two")
     fill(one.root / "run", student="1", facts="1")
     one.push(one.root / "run")
     fill(one.root / "run", student="2", facts="2")
@@ -166,6 +169,41 @@ def test_notes_beside_the_copies_are_written_read_and_removed(nodes):
     for _ in range(2):
         two.write(two.root / "sweep" / "lease.json", None)
     assert one.read(one.root / "sweep" / "lease.json") is None
+
+
+@pytest.mark.parametrize("name", ["note.json", "run/files.json"])
+def test_on_a_mounted_share_who_reads_during_a_write_gets_the_whole_file_before_it(
+    nodes, tmp_path, name
+):
+    one, _ = nodes
+    fill(one.root / "run", log="1")
+    write = {
+        "note.json": lambda: one.write(one.root / "note.json", {"host": "a"}),
+        "run/files.json": lambda: one.push(one.root / "run"),
+    }[name]
+    write()
+    with (tmp_path / "bucket" / name).open() as reader:
+        before = (tmp_path / "bucket" / name).read_text()
+        fill(one.root / "run", log="2")
+        write()
+        assert reader.read() == before
+    assert not [*(tmp_path / "bucket").rglob("*.tmp")]
+
+
+def test_a_share_that_is_full_keeps_the_note_that_was_there(nodes, monkeypatch):
+    one, two = nodes
+    note = one.root / "lease.json"
+    one.write(note, {"host": "a"})
+
+    def nothing_fits(path, _):
+        with type(path)("/dev/full").open("wb", buffering=0) as full:
+            return full.write(b"{")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(note), "write_bytes", nothing_fits)
+        with pytest.raises(StorageError, match="the disk is full"):
+            one.write(note, {"host": "b"})
+    assert two.read(two.root / "lease.json") == {"host": "a"}
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
