@@ -176,17 +176,18 @@ def test_on_a_mounted_share_who_reads_during_a_write_gets_the_whole_file_before_
     nodes, tmp_path, name
 ):
     one, _ = nodes
-    fill(one.root / "run", log="1")
-    write = {
-        "note.json": lambda: one.write(one.root / "note.json", {"host": "a"}),
-        "run/files.json": lambda: one.push(one.root / "run"),
-    }[name]
-    write()
-    with (tmp_path / "bucket" / name).open() as reader:
-        before = (tmp_path / "bucket" / name).read_text()
-        fill(one.root / "run", log="2")
-        write()
-        assert reader.read() == before
+
+    def write(text):
+        fill(one.root / "run", log=text)
+        one.push(one.root / "run")
+        one.write(one.root / "note.json", {"host": text})
+
+    write("before")
+    path = tmp_path / "bucket" / name
+    whole = path.read_text()
+    with path.open() as reader:
+        write("after")
+        assert reader.read() == whole != path.read_text()
     assert not [*(tmp_path / "bucket").rglob("*.tmp")]
 
 
