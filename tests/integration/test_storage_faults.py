@@ -220,7 +220,7 @@ def test_with_room_made_a_resume_completes_the_sweep(full: Full, fault_table: Fa
 @pytest.mark.faults
 @pytest.mark.ray
 def test_a_disk_that_is_full_when_the_first_trial_would_start_ends_in_one_clear_message(
-    small_disk: Path, tmp_path: Path
+    small_disk: Path, tmp_path: Path, fault_table: FaultTable
 ) -> None:
     file = write_sweep(tmp_path, write_root(tmp_path / "root"))
     home, ballast = small_disk / "early", small_disk / "ballast"
@@ -236,7 +236,9 @@ def test_a_disk_that_is_full_when_the_first_trial_would_start_ends_in_one_clear_
     ballast.unlink()
     code, output = command_line("resume", "small", "--home", home)
     assert code == 0, output
-    check_whole(home, "small", 1)
+    row = check_whole(home, "small", 1)
+    assert (row.finished, row.lost, row.duplicates) == (1, 0, 0)
+    fault_table("disk full before the first trial, resumed with room", **asdict(row))
 
 
 @pytest.mark.faults
