@@ -1,11 +1,11 @@
 """The tracking server, the disk and the checkpoint file fail in the middle of real work."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,16 +125,27 @@ def recorded(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of its own with 64 MB."""
-    folder = tmp_path_factory.mktemp("disk")
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with small_disk(tmp_path_factory.mktemp("disk")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def disk_of_full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with small_disk(tmp_path_factory.mktemp("disk")) as folder:
+        yield folder
 
 
 @dataclass(frozen=True)
@@ -151,16 +162,16 @@ class Full:
 
 
 @pytest.fixture(scope="module")
-def full(small_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Full:
+def full(disk_of_full: Path, tmp_path_factory: pytest.TempPathFactory) -> Full:
     """Real trainings; the disk is filled to the last byte when the first of them has finished."""
     folder = tmp_path_factory.mktemp("sweep")
     file = write_sweep(folder, write_root(folder / "root"))
-    home = small_disk / "home"
+    home = disk_of_full / "home"
     journal = home / "sweeps" / "small" / "journal.jsonl"
     overrides = ["run.train.epochs=4", "sweep.trials=4", "sweep.baselines=[]"]
     process = Process("launch", file, *overrides, "--home", home)
     process.wait_until("a finished trial", lambda: bool(finished_trials(journal)))
-    ballast = small_disk / "ballast"
+    ballast = disk_of_full / "ballast"
     fill(ballast)
     stopped = process.end()
     runs = home / "sweeps" / "small" / "runs"
@@ -220,10 +231,10 @@ def test_with_room_made_a_resume_completes_the_sweep(full: Full, fault_table: Fa
 @pytest.mark.faults
 @pytest.mark.ray
 def test_a_disk_that_is_full_when_the_first_trial_would_start_ends_in_one_clear_message(
-    small_disk: Path, tmp_path: Path, fault_table: FaultTable
+    disk: Path, tmp_path: Path, fault_table: FaultTable
 ) -> None:
     file = write_sweep(tmp_path, write_root(tmp_path / "root"))
-    home, ballast = small_disk / "early", small_disk / "ballast"
+    home, ballast = disk / "home", disk / "ballast"
     process = Process("launch", file, "sweep.baselines=[]", "--home", home)
     journal = home / "sweeps" / "small" / "journal.jsonl"
     process.wait_until("the start", lambda: counted(journal)["sweep_started"] > 0)
@@ -243,10 +254,8 @@ def test_a_disk_that_is_full_when_the_first_trial_would_start_ends_in_one_clear_
 
 @pytest.mark.faults
 def test_whatever_write_meets_the_full_disk_says_so_and_a_second_run_has_the_same_bits(
-    small_disk: Path, tmp_path: Path
+    disk: Path, tmp_path: Path
 ) -> None:
-    disk = small_disk / "run"
-    disk.mkdir()
     file = write_sweep(tmp_path, write_root(tmp_path / "root"))
     ran = subprocess.run(
         [sys.executable, _HERE / "full_disk.py", disk, file],
@@ -256,7 +265,6 @@ def test_whatever_write_meets_the_full_disk_says_so_and_a_second_run_has_the_sam
         timeout=TIMEOUT_S,
         check=False,
     )
-    shutil.rmtree(disk)
     assert ran.returncode == 0, ran.stderr
     *wrong, last = ran.stdout.splitlines()
     assert wrong == []
