@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kdsweep.errors import SupersededError
 from kdsweep.sweep.jobs import Job
 from kdsweep.sweep.worker import SlotConfig, _ended_by, _run, is_lost_peer
 
@@ -70,3 +71,8 @@ def test_storage_that_one_node_cannot_use_stops_the_sweep_and_fails_no_trial(tmp
     outcome = _run(job, SlotConfig("slot-0", pool=None), alone)
     assert outcome.state == "lost"
     assert outcome.reason.startswith("home nowhere://bucket is no place to store in")
+
+
+def test_a_run_whose_folder_another_process_has_or_nobody_sees_any_more_fails_no_trial():
+    outcome = _ended_by(SupersededError("runs/t001 is another process's now"), 3, None)
+    assert (outcome.state, outcome.epoch) == ("lost", 3)
