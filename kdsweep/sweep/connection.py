@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -62,7 +62,7 @@ def connected(address: str | None, node: Node | None, log: Path) -> Iterator[Non
     import ray
 
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+    with _opened(log) as file, redirect_stdout(file), redirect_stderr(file):
         joined = ray.is_initialized()
         if not joined:
             # Ray's own handlers would end the process at once, also long after the sweep's end.
@@ -105,6 +105,17 @@ def connect(address: str | None, node: Node | None) -> None:
             ray.shutdown()
             if attempt == _ATTEMPTS:
                 raise ResourceError(f"Ray does not start on this machine: {error}") from error
+
+
+@contextmanager
+def _opened(log: Path) -> Iterator[TextIO]:
+    """Opens a log; that a full disk does not take the last of it hides no other error."""
+    file = log.open("a")
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 @contextmanager

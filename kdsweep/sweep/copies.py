@@ -36,16 +36,17 @@ class RunCopies:
     def __init__(self, job: Job, *, first: bool) -> None:
         self._job = job
         self._first = first
-        self._mirror = Mirror(job.storage, Path(job.home)) if job.storage else None
+        self._mirror: Mirror | None = None
 
     def fetch(self) -> None:
         """Brings what the run needs to this node.
 
         Raises:
-            StorageError: The storage does not answer.
+            StorageError: The storage does not answer, or cannot be used from this node.
         """
-        if self._mirror is None:
+        if not self._job.storage:
             return
+        self._mirror = Mirror(self._job.storage, Path(self._job.home))
         for folder in map(Path, self._job.needs):
             with files.locked(folder.with_name(f"{folder.name}.lock")):  # once for all workers here
                 self._mirror.pull(folder)
@@ -54,6 +55,8 @@ class RunCopies:
 
     def send(self) -> None:
         """Sends the run's folder as it is now, unless a later attempt at the run has sent its own.
+
+        What was never fetched is not sent.
 
         Raises:
             StorageError: The storage does not answer.

@@ -5,6 +5,7 @@ scheduler's rungs, what still has to run, and what the tracker has not heard yet
 its last line only; readers leave a torn line out, and the next writer cuts it off.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -51,6 +52,8 @@ class Journal:
         whole = _whole_bytes(path)
         if whole < self._file.tell():
             self._file.truncate(whole)
+        self._torn: int | None = None
+        """Where a line begins that is not whole and could not be taken back."""
 
     def append(self, event: str, **fields: Any) -> Event:
         """Writes one event and returns it once the disk has it.
@@ -60,18 +63,26 @@ class Journal:
         """
         entry: Event = {"t": round(self._clock(), 3), "event": event, **jsonable(fields)}
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        end = self._file.seek(0, os.SEEK_END)
+        end = self._file.seek(0, os.SEEK_END) if self._torn is None else self._torn
         try:
+            self._take_back()
             while line:  # a disk that is nearly full takes a part of it
                 line = line[self._file.write(line) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            os.truncate(self.path, end)
+            self._torn = end
+            with contextlib.suppress(OSError):  # a disk that is read-only now; tried again later
+                self._take_back()
             raise SweepError(
                 f"cannot write {self.path}: {error.strerror}. The sweep stops here; everything "
                 "recorded before is whole. Make room, then resume it."
             ) from error
         return entry
+
+    def _take_back(self) -> None:
+        if self._torn is not None:
+            os.truncate(self.path, self._torn)
+            self._torn = None
 
     def close(self) -> None:
         """Closes the file; closing twice is allowed."""

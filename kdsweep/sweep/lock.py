@@ -32,6 +32,7 @@ class SweepLock:
 
         Raises:
             SweepError: Another process holds it; the message names process and host.
+                Or the disk is full; nobody holds it then.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -42,8 +43,12 @@ class SweepLock:
                 f"sweep {name!r} is running already: {holder(self.path.parent)}. Wait for it, stop "
                 "it, or launch under another name (sweep.name=...)."
             )
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(_this_process()).encode())
+        try:
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(_this_process()).encode())
+        except OSError as error:
+            os.close(handle)
+            raise SweepError(f"cannot write {self.path}: {error.strerror}.") from error
         self._handle = handle
         return self
 

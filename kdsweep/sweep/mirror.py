@@ -43,7 +43,8 @@ class Mirror:
         root: Folder of this node that stands for the URI.
 
     Raises:
-        StorageError: The library for this kind of storage is missing, or it refuses the URI.
+        StorageError: The library for this kind of storage is missing, or it refuses the URI or
+            this node.
     """
 
     def __init__(self, uri: str, root: Path) -> None:
@@ -59,6 +60,11 @@ class Mirror:
             raise StorageError(f"home {self.uri} cannot be used here: {error}") from error
         except (ValueError, OSError) as error:
             raise StorageError(f"home {self.uri} is no place to store in: {error}") from error
+        except Exception as error:  # each storage's library raises classes of its own
+            raise StorageError(
+                f"home {self.uri} does not answer: {type(error).__name__}: {error}. Check this "
+                "node's credentials."
+            ) from error
 
     def push(self, folder: Path, only: Collection[str] = (), writer: int = 0) -> bool:
         """Makes the copy of a folder equal to it; files that are equal already are not sent again.

@@ -20,6 +20,8 @@ MAX_DEATHS = 3
 """So often may a job's worker die without any epoch in between, before the job fails."""
 MAX_LOSSES = 10
 """So often may the node of a job's worker die meanwhile: spot nodes go, and it is not its fault."""
+RUNG_WAIT_S = 120.0
+"""The driver is silent for so long while a busy Ray does not answer it, or replaces a process."""
 
 
 @dataclass
@@ -62,10 +64,13 @@ class JobPool:
     Args:
         clock: Seconds since 1970; replaced in tests.
         rung_wait_s: So long at most a worker waits at a rung for the scheduler's word; the trial
-            goes on when none comes, and stops at the next epoch if it comes late.
+            goes on when none comes, and stops at the next epoch if it comes late: what it has
+            computed meanwhile is in no record.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time, rung_wait_s: float = 10.0) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, rung_wait_s: float = RUNG_WAIT_S
+    ) -> None:
         self._clock = clock
         self._rung_wait_s = rung_wait_s
         self._queue: deque[str] = deque()

@@ -42,7 +42,7 @@ class Publisher:
         note: Shows one line to the user.
         where: What a later command has to say to find the sweep.
         tracker: Tells this tracker from others; one that the folder does not name is told all.
-        wait_s: First pause after a failure; doubles up to 30 s.
+        wait_s: First pause after a failure; doubles up to 30 s, until `finish` is called.
     """
 
     def __init__(
@@ -165,8 +165,9 @@ class Publisher:
                 return False
             if self._too_late():
                 return False
+            # Of the little time that is left at the end no long pause is to take the most.
+            self._wake.wait(wait_s if self._deadline is None else self._wait_s)
             self._wake.clear()
-            self._wake.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _tell(self, event: Event) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ray.tune.search import Searcher
 
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SweepError
 from kdsweep.sweep.interrupt import Interrupt
 from kdsweep.sweep.jobs import Job, Outcome, Update
 from kdsweep.sweep.ledger import Ledger, Plan
@@ -123,9 +123,10 @@ class SweepSearcher(Searcher):
         """Calls; what goes wrong interrupts the sweep instead of passing through Tune."""
         try:
             return call()
-        except KdsweepError as error:
-            self.error = self.error or error
-            self._interrupt.raise_(str(error))
+        except (KdsweepError, OSError) as error:
+            told = error if isinstance(error, KdsweepError) else SweepError(str(error))
+            self.error = self.error or told
+            self._interrupt.raise_(str(told))
             return None
 
     def _write_news(self, plan: Plan, result: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from kdsweep.engine import files
 from kdsweep.engine.claim import Turn
 from kdsweep.engine.place import Place
-from kdsweep.errors import KdsweepError, StorageError
+from kdsweep.errors import KdsweepError, StorageError, SupersededError
 from kdsweep.sweep.copies import RunCopies
 from kdsweep.sweep.jobs import Group, Job, Outcome, resolve
 from kdsweep.sweep.journal import jsonable
@@ -163,8 +163,9 @@ def is_lost_peer(error: BaseException | None) -> bool:
 
 def _ended_by(error: Exception, epoch: int, run_dir: Path | None) -> Outcome:
     """What an error says of its job; `run_dir` takes the trace of one that nobody expects."""
-    # The next trial would fail as well: the sweep stops and waits.
-    if files.is_disk_full(error) or isinstance(error, StorageError):
+    # The next trial would fail as well: the sweep stops and waits. A worker that another one of
+    # the sweep has superseded is not heard any more; of any other the whole folder has gone.
+    if files.is_disk_full(error) or isinstance(error, StorageError | SupersededError):
         return Outcome("lost", _first_line(error), epoch)
     if isinstance(error, KdsweepError):
         return Outcome("failed", str(error), epoch)

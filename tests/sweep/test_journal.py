@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -104,6 +105,27 @@ journal.append("after")
 journal.close()
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+    assert [event["event"] for event in events(path)] == ["before", "after"]
+
+
+def test_a_line_that_cannot_even_be_taken_back_stops_as_clearly_and_damages_nothing(
+    tmp_path, monkeypatch
+):
+    """A disk with errors is made read-only in the middle of a line."""
+    path = tmp_path / "journal.jsonl"
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with Journal(path) as journal:
+        journal.append("before")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", read_only)
+            patch.setattr(os, "truncate", read_only)
+            for _ in range(2):
+                with pytest.raises(SweepError, match=r"Read-only file system.*resume"):
+                    journal.append("lost", text="x" * 40)
+        journal.append("after")
     assert [event["event"] for event in events(path)] == ["before", "after"]
 
 

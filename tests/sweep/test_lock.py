@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import subprocess
@@ -41,3 +42,14 @@ def test_who_only_looks_is_not_taken_for_a_sweep_that_runs(tmp_path):
         launch = pool.submit(SweepLock(tmp_path).acquire)
         os.close(looks)
         launch.result().release()
+
+
+def test_a_lock_that_a_full_disk_does_not_take_is_told_and_held_by_nobody(tmp_path, monkeypatch):
+    def full(handle: int, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(SweepError, match=f"cannot write {tmp_path / 'lock'}: No space left"):
+            SweepLock(tmp_path).acquire()
+    assert not is_running(tmp_path)

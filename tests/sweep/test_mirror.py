@@ -255,3 +255,12 @@ def test_storage_whose_library_is_missing_says_which(tmp_path):
 def test_unknown_kinds_of_storage_are_refused(tmp_path):
     with pytest.raises(StorageError, match="home nowhere://b is no place to store in"):
         Mirror("nowhere://b", tmp_path)
+
+
+def test_storage_that_refuses_this_node_says_so(tmp_path, monkeypatch):
+    def refused(*_args, **_kwargs):
+        raise RuntimeError("no credentials")  # their libraries have classes of their own
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", refused)
+    with pytest.raises(StorageError, match=r"home gs://b/x does not answer: RuntimeError: no cred"):
+        Mirror("gs://b/x", tmp_path)

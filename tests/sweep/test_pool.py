@@ -1,9 +1,10 @@
 import asyncio
 
 import pytest
+from ray.util.state.common import DEFAULT_RPC_TIMEOUT
 
 from kdsweep.sweep.jobs import Group, Job, Outcome
-from kdsweep.sweep.pool import MAX_DEATHS, MAX_LOSSES, JobPool
+from kdsweep.sweep.pool import MAX_DEATHS, MAX_LOSSES, RUNG_WAIT_S, JobPool
 
 WAIT = 5.0
 
@@ -105,6 +106,11 @@ def test_a_worker_waits_at_a_rung_for_the_decision(go_on):
         return await waiting
 
     assert play(scene) is go_on
+
+
+def test_a_worker_waits_at_a_rung_for_longer_than_ray_keeps_the_driver_from_deciding():
+    """It asks Ray's state up to three times in a row after a slot has died."""
+    assert RUNG_WAIT_S > 3 * DEFAULT_RPC_TIMEOUT
 
 
 def test_a_rebuilt_slot_takes_its_unfinished_job_again():

@@ -126,6 +126,19 @@ def test_an_outage_loses_nothing_and_is_told_once(folder, tracker):
     ]
 
 
+def test_a_tracker_that_is_back_shortly_before_the_end_is_not_missed(folder, tracker):
+    failures = iter(range(15))  # with pauses that double all along this takes five minutes
+
+    def connect():
+        if next(failures, None) is not None:
+            raise TrackingUnavailable("connection refused")
+        return tracker
+
+    with Publisher("s", folder, connect, lambda _: None, wait_s=0.01) as publisher:
+        assert publisher.finish(60.0) == 0
+    assert states(tracker) == {"t001": "finished", "t002": "stopped", "t003": "reused"}
+
+
 def test_what_could_not_be_sent_is_said_and_sent_by_the_next_process(folder, tracker):
     notes = []
 

@@ -1,5 +1,8 @@
 """The searcher between Tune and the planner, called as Tune calls it."""
 
+import errno
+import os
+
 import pytest
 
 from kdsweep.errors import ResourceError, SweepError
@@ -162,6 +165,16 @@ def test_a_full_disk_interrupts_the_sweep_with_the_error(tune, monkeypatch):
     tune.news("undistilled", STARTED)
     assert "No space left" in str(tune.searcher.error)
     assert tune.interrupt.raised
+
+
+def test_an_error_of_the_disk_interrupts_the_sweep_instead_of_passing_through_tune(spec, simulate):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/teachers/profiles")
+
+    tune = Tune(simulate(spec(), teacher=None), health=full)
+    assert tune.ask() == FINISHED
+    assert isinstance(tune.searcher.error, SweepError)
+    assert "No space left on device: '/home/teachers/profiles'" in tune.interrupt.reason
 
 
 def test_tune_s_own_files_hold_nothing_of_the_search(tune):

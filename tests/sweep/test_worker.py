@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from kdsweep.sweep.worker import _ended_by, is_lost_peer
+from kdsweep.errors import SupersededError
+from kdsweep.sweep.jobs import Job
+from kdsweep.sweep.worker import SlotConfig, _ended_by, _run, is_lost_peer
 
 PEER = """
 import os, sys
@@ -59,3 +62,17 @@ def test_an_unexpected_error_is_told_where_its_trace_cannot_be_written(tmp_path)
     assert (outcome.state, outcome.epoch) == ("failed", 3)
     assert outcome.reason == "KeyError after epoch 3: 'lambda2'"
     assert "KeyError: 'lambda2'" in outcome.trace
+
+
+def test_storage_that_one_node_cannot_use_stops_the_sweep_and_fails_no_trial(tmp_path):
+    """As where the storage's library or the credentials are missing: the next would fail, too."""
+    job = Job("t001", {}, str(tmp_path), str(tmp_path / "run"), storage="nowhere://bucket")
+    alone = SimpleNamespace(first=True, world=1, share=lambda value: value)
+    outcome = _run(job, SlotConfig("slot-0", pool=None), alone)
+    assert outcome.state == "lost"
+    assert outcome.reason.startswith("home nowhere://bucket is no place to store in")
+
+
+def test_a_run_whose_folder_another_process_has_or_nobody_sees_any_more_fails_no_trial():
+    outcome = _ended_by(SupersededError("runs/t001 is another process's now"), 3, None)
+    assert (outcome.state, outcome.epoch) == ("lost", 3)
