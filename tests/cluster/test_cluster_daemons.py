@@ -160,7 +160,7 @@ def test_a_daemon_that_is_just_becoming_its_program_is_not_taken_for_ended(node)
     """While a process calls exec, the kernel shows no environment of it."""
     waits = node / "waits"
     os.mkfifo(waits)
-    becomes = f"read < {waits}; exec env KDSWEEP_DAEMON=one/ray sleep 1000"
+    becomes = f"read < {waits}; KDSWEEP_DAEMON=one/ray exec sleep 1000"
     bare = subprocess.Popen(["bash", "-c", becomes], env={})
     (home_of(node, "one") / "ray.pid").write_text(str(bare.pid))
     pause = node / "tools" / "sleep"  # who asks pauses before asking again, and that lets it go on

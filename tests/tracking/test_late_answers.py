@@ -24,7 +24,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def proxy(server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with Proxy(server) as proxy:
         yield proxy
 
