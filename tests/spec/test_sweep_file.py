@@ -254,6 +254,33 @@ space:
 
 
 @pytest.mark.parametrize(
+    ("searched", "parent"),
+    [
+        ("student: {choice: [{model: toy, depth: 1}, {model: toy, depth: 2}]}", "student.depth: 2"),
+        ("student.depth: {int: [1, 2]}", "student: {model: toy}"),
+        ("method.name: {choice: [toy, other]}", "method.soft: 0.5"),
+    ],
+)
+def test_a_condition_names_no_field_that_another_searched_key_changes(toys, searched, parent):
+    """It would be looked up in the file's own run, whatever was sampled."""
+    text = f"""\
+run:
+  task: toy
+  student: {{model: toy}}
+  teacher: {{model: toy, checkpoint: t}}
+  method: {{name: toy}}
+sweep: {{name: a, objectives: {{score: max}}}}
+space:
+  {searched}
+  seed: {{int: [0, 1], when: {{{parent}}}}}
+"""
+    key, field = searched.partition(":")[0], parent.partition(":")[0]
+    told = fault_of(text)
+    assert told.startswith(f"f.yaml:9: space.seed.when.{field} is not fixed: ")
+    assert told.endswith(f"\n  Name {key} in the condition.")
+
+
+@pytest.mark.parametrize(
     ("grace", "epochs", "message"),
     [
         (4, "{choice: [2, 4]}", "sweep.early_stop.grace_epochs is 4, but trials have at most 4 epochs"),
