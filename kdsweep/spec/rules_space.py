@@ -102,9 +102,7 @@ def _structure_faults(
                 yield from moved or _fixed_condition_faults(run, path, parent, allowed)
 
 
-def _moved_condition_faults(
-    space: Space, path: tuple[str, ...], parent: str
-) -> Iterator[Fault]:
+def _moved_condition_faults(space: Space, path: tuple[str, ...], parent: str) -> Iterator[Fault]:
     """A field that is not searched itself, but that a searched key replaces or is a part of."""
     section = parent.rpartition(".")[0]
     for key in space:

@@ -40,7 +40,7 @@ class EarlyStop(Config):
     """Epochs that every trial gets; the first rung."""
 
     reduction: Annotated[int, Field(ge=2)] = 3
-    """Rungs lie at `grace_epochs` x `reduction`^n epochs."""
+    """Rungs lie at `grace_epochs` x `reduction`^n epochs, or at the next that is evaluated."""
 
     metric: str = ""
     """Metric to compare, reported at every evaluation. Default: the first objective that is."""

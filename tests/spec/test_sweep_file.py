@@ -300,6 +300,15 @@ def test_a_grace_is_shorter_than_some_trial_that_is_searched(file, grace, epochs
         assert message in fault_of(text, override)
 
 
+def test_a_trial_is_evaluated_before_its_end_where_it_may_be_stopped_early(file):
+    overrides = ["sweep.early_stop={grace_epochs: 1}", "run.train.val_every=4"]
+    told = fault_of(file, *overrides)
+    assert "sweep.early_stop.grace_epochs is 1, but miou is known every 4 epochs only" in told
+    assert "faults in" not in told
+    for mended in ("run.train.val_every=3", "sweep.early_stop.metric=loss/total"):
+        assert parse_sweep(file, "f.yaml", [*overrides, mended])
+
+
 def test_a_whole_train_section_that_is_searched_has_its_own_epochs(file):
     text = file + "  train: {choice: [{epochs: 6}, {lr: 0.01}]}\n"
     assert parse_sweep(text, "f.yaml", ["sweep.early_stop={grace_epochs: 39}"])
