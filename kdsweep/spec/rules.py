@@ -10,7 +10,7 @@ from kdsweep.spec.fault import Fault
 from kdsweep.spec.lengths import trial_epochs
 from kdsweep.spec.metrics import epoch_metrics, known_metrics, metric_every
 from kdsweep.spec.rules_space import space_faults, start_faults
-from kdsweep.spec.run import RunSpec
+from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.space import Space
 from kdsweep.spec.sweep import SweepSection, SweepSpec
 
@@ -52,11 +52,19 @@ def sweep_faults(
     workers = sweep.resources.workers
     sizes = space["train.batch_size"].probes() if "train.batch_size" in space else []
     for size in [run.train.batch_size, *sizes]:
-        if isinstance(size, int) and size % workers:
-            text = f"is {workers}, which does not divide the batch size {size}"
+        text = _share_fault(run, size, workers) if isinstance(size, int) else ""
+        if text:
             hint = "run.train.batch_size counts the samples of all workers together."
             yield Fault(("resources", "workers"), text, hint)
             break
+
+
+def _share_fault(run: RunSpec, batch_size: int, workers: int) -> str:
+    if batch_size % workers:
+        return f"is {workers}, which does not divide the batch size {batch_size}"
+    share = batch_size // workers
+    fault = task_of(run.task).share_fault(run.data, share=share) if workers > 1 else ""
+    return fault and f"is {workers}, so a batch of {batch_size} gives each {share}, but {fault}"
 
 
 def teacher_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:

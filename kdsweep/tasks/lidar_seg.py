@@ -159,6 +159,13 @@ class LidarSeg(Task):
         """A teacher learns from labels only, so the unlabelled scans are left out."""
         return data.model_copy(update={"unlabelled_sequences": ()})
 
+    @classmethod
+    def share_fault(cls, data: LidarSegData, *, share: int) -> str:
+        """A worker without labelled scans would halve the supervised loss, a mean over workers."""
+        if not data.unlabelled_sequences or share >= 2:
+            return ""
+        return "with data.unlabelled_sequences a worker needs a labelled and an unlabelled scan"
+
     def prepare(self) -> None:
         """Writes the synthetic scans where asked; checks both splits by file size."""
         if self.data.synth is not None:

@@ -322,6 +322,18 @@ def test_the_student_s_batch_is_split_over_the_workers(file):
     assert "faults in" not in told
 
 
+def test_every_worker_gets_labelled_and_unlabelled_scans(file):
+    """Else the supervised loss, a mean over workers, would be that of half of them."""
+    unlabelled = "run.data.unlabelled_sequences=['01']"
+    told = fault_of(file, unlabelled, "sweep.resources.workers=2")
+    assert "sweep.resources.workers is 2, so a batch of 2 gives each 1, but with data.unl" in told
+    assert "faults in" not in told
+    assert parse_sweep(file, "f.yaml", ["sweep.resources.workers=2"])
+    teacher = "run.teacher.train.batch_size=2"  # it learns from labelled scans only
+    larger = [unlabelled, "sweep.resources.workers=2", "run.train.batch_size=4", teacher]
+    assert parse_sweep(file, "f.yaml", larger)
+
+
 def test_the_teacher_s_batch_is_split_over_the_workers_too(file):
     overrides = ["sweep.resources.workers=3", "run.train.batch_size=3"]
     told = fault_of(file, *overrides)
