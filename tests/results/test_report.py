@@ -7,7 +7,7 @@ import re
 import pytest
 from made_up_sweep import SPEC, fill, run_trial
 
-from kdsweep.results import Sweep, write_report
+from kdsweep.results import Sweep, wording, write_report
 from kdsweep.results.report import report
 from kdsweep.tracking import SweepInfo, TrialInfo
 
@@ -141,6 +141,8 @@ def test_a_best_student_that_is_undistilled_is_not_compared_with_itself(tracker)
     assert "Best student undistilled" in page.text
     assert "-0.1000" in page.text
     assert "t000 over undistilled: equal size and recipe, one seed" in page.text
+    headline = wording.headline(Sweep("s", tracker))
+    assert headline == "mIoU 0.6000 at 4.0x, undistilled; t000 -0.1000 over undistilled"
 
 
 def test_a_filled_sweep_keeps_every_trial_in_the_table(tracker):
