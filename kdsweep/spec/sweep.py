@@ -143,7 +143,8 @@ class SweepSection(Config):
     """Configurations to sample; baselines and confirmations come on top."""
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    """Optuna sampler; `grid` tries every combination of a finite space."""
+    """Optuna sampler; `grid` tries the combinations of a finite space in order, as many as `trials`
+    says, the last key of the space changing fastest."""
 
     early_stop: EarlyStop | None = None
     """Stops bad trials early; without it every trial trains to its end."""
