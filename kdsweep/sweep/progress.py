@@ -62,7 +62,9 @@ class View:
     left_s: float | None = None
 
 
-def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: float) -> View:
+def view(
+    record: Record, objectives: Mapping[str, str], trials: int, now_s: float, *, others: int = 0
+) -> View:
     """Describes a sweep.
 
     Args:
@@ -70,6 +72,7 @@ def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: floa
         objectives: Metrics with ``max`` or ``min``.
         trials: Sampled trials that are asked for.
         now_s: Seconds since 1970.
+        others: Baselines and confirmations that come on top.
     """
     entries = list(record.trials.values())
     running = [entry for entry in entries if entry.state == "running"]
@@ -83,7 +86,7 @@ def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: floa
         running=rows,
         began_s=record.sessions[-1][0] if record.sessions else 0.0,
         now_s=now_s,
-        left_s=_left_s(record, trials, now_s),
+        left_s=_left_s(record, trials, others, now_s),
     )
 
 
@@ -115,7 +118,7 @@ def _best(entries: list[Entry], objectives: Mapping[str, str]) -> tuple[str, ...
     return tuple(found)
 
 
-def _left_s(record: Record, trials: int, now_s: float) -> float | None:
+def _left_s(record: Record, trials: int, others: int, now_s: float) -> float | None:
     """Mean time of a finished student x what is left / how many run at once."""
     students = [entry for entry in record.trials.values() if entry.plan.kind != "teacher"]
     took = [entry.leased_s for entry in students if entry.ended and entry.leases]
@@ -124,7 +127,9 @@ def _left_s(record: Record, trials: int, now_s: float) -> float | None:
     running = [entry for entry in students if entry.state == "running"]
     settled = ("reused", "rejected")
     searched = sum(entry.plan.kind == "search" and entry.state not in settled for entry in students)
-    waiting = max(0, trials - searched) + sum(not entry.ended for entry in students)
+    beside = sum(entry.plan.kind != "search" for entry in students)
+    to_come = max(0, trials - searched) + max(0, others - beside)
+    waiting = to_come + sum(not entry.ended for entry in students)
     mean = statistics.fmean(took)
     spent = sum(max(0.0, now_s - entry.leases[-1][0]) for entry in running if entry.leases)
     return max(0.0, mean * waiting - spent) / max(1, len(running))
