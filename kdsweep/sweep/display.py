@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsweep.results import tables, wording
+from kdsweep.spec.bounds import Bound
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.confirm import asked_beside
 from kdsweep.sweep.ledger import Entry, Record
@@ -27,15 +30,22 @@ class Display:
         objectives: Metrics with their better direction.
         trials: Sampled trials that are asked for.
         others: Baselines and confirmations that come on top.
+        bounds: The constraints.
     """
 
     def __init__(
-        self, console: Console | None, objectives: dict[str, str], trials: int, others: int = 0
+        self,
+        console: Console | None,
+        objectives: dict[str, str],
+        trials: int,
+        others: int = 0,
+        bounds: Mapping[str, Bound] = MappingProxyType({}),
     ) -> None:
         self._console = console
         self._objectives = objectives
         self._trials = trials
         self._others = others
+        self._bounds = bounds
         self._view = View()
         self._told: dict[str, str] = {}
         self._live: Live | None = None
@@ -102,7 +112,7 @@ class Display:
 def make_display(spec: SweepSpec, trials: int, *, quiet: bool) -> Display:
     """The display of a process: on its terminal, on its plain output, or none."""
     console = None if quiet else Console(file=sys.stdout, highlight=False)
-    return Display(console, dict(spec.objectives), trials, asked_beside(spec))
+    return Display(console, dict(spec.objectives), trials, asked_beside(spec), spec.bounds())
 
 
 def next_steps(

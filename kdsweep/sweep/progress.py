@@ -4,8 +4,11 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from kdsweep.spec.bounds import Bound
 from kdsweep.sweep.ledger import Entry, Record
+from kdsweep.sweep.ranking import feasible
 
 _STAGES = {
     "teacher": "Training the teacher",
@@ -46,7 +49,7 @@ class View:
     Attributes:
         stage: What it does, in words.
         counts: Trials by state.
-        best: Best value of each objective so far, in words.
+        best: Best value of each objective so far that keeps the constraints, in words.
         running: The trials that hold a slot.
         began_s: Start of this process, seconds since 1970.
         now_s: When this was true.
@@ -63,7 +66,13 @@ class View:
 
 
 def view(
-    record: Record, objectives: Mapping[str, str], trials: int, now_s: float, *, others: int = 0
+    record: Record,
+    objectives: Mapping[str, str],
+    trials: int,
+    now_s: float,
+    *,
+    others: int = 0,
+    bounds: Mapping[str, Bound] = MappingProxyType({}),
 ) -> View:
     """Describes a sweep.
 
@@ -73,6 +82,7 @@ def view(
         trials: Sampled trials that are asked for.
         now_s: Seconds since 1970.
         others: Baselines and confirmations that come on top.
+        bounds: What the best must keep.
     """
     entries = list(record.trials.values())
     running = [entry for entry in entries if entry.state == "running"]
@@ -82,7 +92,7 @@ def view(
     return View(
         stage=_STAGES[running[-1].plan.kind] if running else View.stage,
         counts=dict(counts),
-        best=_best(entries, objectives),
+        best=_best(entries, objectives, bounds),
         running=rows,
         began_s=record.sessions[-1][0] if record.sessions else 0.0,
         now_s=now_s,
@@ -101,15 +111,15 @@ def _row(entry: Entry, metric: str) -> Row:
     )
 
 
-def _best(entries: list[Entry], objectives: Mapping[str, str]) -> tuple[str, ...]:
+def _best(
+    entries: list[Entry], objectives: Mapping[str, str], bounds: Mapping[str, Bound]
+) -> tuple[str, ...]:
     found = []
     for metric, way in objectives.items():
         values = {
             entry.plan.trial: entry.metrics[metric]
             for entry in entries
-            if entry.state == "finished"
-            and entry.plan.kind in ("search", "baseline")
-            and metric in entry.metrics
+            if entry.plan.kind in ("search", "baseline") and feasible(entry, [metric], bounds)
         }
         if values:
             pick = max if way == "max" else min

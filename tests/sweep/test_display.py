@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from kdsweep.spec.bounds import parse_bound
 from kdsweep.spec.sweep import Confirm
 from kdsweep.sweep.confirm import asked_beside
 from kdsweep.sweep.display import Display, line, next_steps, render
@@ -69,6 +70,14 @@ def test_the_view_counts_names_the_best_and_estimates_the_rest(record):
     assert (row.trial, row.epoch, row.epochs, row.done) == ("t002", 2, 4, 0.5)
     mean = (10 + 12 + 1) / 3
     assert shown.left_s == pytest.approx(mean * (2 + 1) - 3)  # two to come, one has run for 3 s
+
+
+def test_the_best_so_far_keeps_the_constraints(record):
+    bounds = {"step_seconds": parse_bound("<= 7")}
+    shown = view(record, OBJECTIVES, trials=5, now_s=58.0, bounds=bounds)
+    assert shown.best == ("miou 0.4 (undistilled)", "macs 2 (undistilled)")
+    unknown = {"latency_ms": parse_bound("<= 7")}
+    assert view(record, OBJECTIVES, trials=5, now_s=58.0, bounds=unknown).best == ()
 
 
 def test_baselines_and_confirmations_to_come_are_in_the_estimate(record, spec):
