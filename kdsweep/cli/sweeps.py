@@ -192,10 +192,7 @@ def _line(progress: "Progress", elapsed_s: float) -> str:
         for name, value in progress.metrics.items()
         if name in ("miou", "recall_at_1", "top1")
     ]
-    per_epoch_s = sum(
-        value for name, value in progress.metrics.items() if name.startswith("seconds/")
-    )
-    left_s = per_epoch_s * (progress.epochs - progress.epoch)
+    left_s = progress.metrics.get("seconds/total", 0.0) * (progress.epochs - progress.epoch)
     return "  ".join(
         [
             f"{progress.stage} {progress.epoch}/{progress.epochs}",

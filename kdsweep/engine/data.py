@@ -8,9 +8,31 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kdsweep.engine.seed import derive_seed
+from kdsweep.errors import SpecError
+from kdsweep.tasks.base import Task
 
 _SILENT_S = 900.0
 """So long may a reading process take over one batch."""
+
+
+def check_share(task: Task, batch_size: int, world: int) -> None:
+    """Checks what each worker gets of a global batch.
+
+    Raises:
+        SpecError: The batch cannot be split evenly, or leaves a worker too few samples.
+    """
+    if batch_size % world:
+        raise SpecError(
+            f"train.batch_size {batch_size} cannot be split over {world} workers; valid: "
+            f"multiples of {world}"
+        )
+    share = batch_size // world
+    fault = task.share_fault(task.data, share=share)
+    if fault and world > 1:
+        raise SpecError(
+            f"train.batch_size {batch_size} gives each of {world} workers {share}, but {fault} of "
+            "every batch"
+        )
 
 
 def epoch_order(

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kdsweep.engine import checkpoint
 from kdsweep.engine.clock import STAGES, StageClock, memory_named
-from kdsweep.engine.data import batches, epoch_order
+from kdsweep.engine.data import batches, check_share, epoch_order
 from kdsweep.engine.evaluate import evaluate
 from kdsweep.engine.knowledge import Knowledge, TeacherBatch
 from kdsweep.engine.ranks import Ranks
@@ -105,14 +105,11 @@ def train_loop(job: Job, report: Report) -> Trained:
         NonFiniteLossError: A term became NaN or infinite; names it.
         ResourceError: Memory or disk ran out; names stage or file.
         CheckpointError: The checkpoint is damaged or belongs to another run.
-        SpecError: The batch cannot be split over the workers, or the training split is empty.
+        SpecError: The batch cannot be split over the workers, or leaves one too few samples, or
+            the training split is empty.
         SupersededError: A later attempt has taken the run over.
     """
-    if job.train.batch_size % job.ranks.world:
-        raise SpecError(
-            f"train.batch_size {job.train.batch_size} cannot be split over {job.ranks.world} "
-            f"workers; valid: multiples of {job.ranks.world}"
-        )
+    check_share(job.task, job.train.batch_size, job.ranks.world)
     return _Loop(job).run(report)
 
 

@@ -313,8 +313,8 @@ def _how(sweep: Sweep) -> str:
     cost = {
         "Trials": str(len(sweep.records)),
         "From first start to last end": wording.duration(max(ends) - min(starts)) if ends else "",
-        "GPU time": _total(sweep, "gpu_seconds"),
-        "Training time": _total(sweep, "train_seconds"),
+        "GPU time of finished trials": _total(sweep, "gpu_seconds"),
+        "Training time of finished trials": _total(sweep, "train_seconds"),
     }
     facts = {**{name: text for name, text in cost.items() if text}, **sweep.info.tags}
     rows = "".join(
@@ -332,7 +332,9 @@ def _how(sweep: Sweep) -> str:
 
 
 def _total(sweep: Sweep, metric: str) -> str:
-    values = [record.metrics.get(metric, 0.0) for record in sweep.records]
+    # one that reused the result of another has that one's figures, and spent nothing
+    finished = [record for record in sweep.records if record.state == "finished"]
+    values = [record.metrics.get(metric, 0.0) for record in finished]
     total = sum(value for value in values if math.isfinite(value))
     return wording.duration(total) if total else ""
 

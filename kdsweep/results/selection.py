@@ -1,5 +1,6 @@
 """Bounds on metrics and parameters, as users write them: ``{"params_ratio": ">= 4"}``."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from kdsweep.errors import SpecError, SweepError
 from kdsweep.results.measured import Candidate
 from kdsweep.spec.bounds import Bound, parse_bound
+from kdsweep.spec.space import same
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Condition:
                 return float(self.bound) == float(value)
             except ValueError:
                 return False
-        return value is not None and str(value) == self.bound
+        return str(value) == self.bound or same(_read(self.bound), value)
 
 
 def parse(where: Mapping[str, Any] | None) -> list[Condition]:
@@ -54,7 +56,7 @@ def parse(where: Mapping[str, Any] | None) -> list[Condition]:
 
 
 def _condition(name: str, wanted: Any) -> Condition:
-    text = str(wanted).strip()
+    text = (wanted if isinstance(wanted, str) else _written(wanted)).strip()
     if text.startswith(("<", ">")):
         try:
             return Condition(name, parse_bound(text))
@@ -67,6 +69,22 @@ def _condition(name: str, wanted: Any) -> Condition:
             f"number, {{{name!r}: '>= 4'}}, or the value it shall have."
         )
     return Condition(name, value)
+
+
+def _written(value: Any) -> str:
+    """A value as sweep files write it."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _read(text: str) -> Any:
+    """The inverse of `_written`; what is no JSON stands for itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def eligible(

@@ -214,5 +214,6 @@ def headline(sweep: Sweep) -> str:
     gain = gain_of(sweep, best)
     if gain is None:
         return words
+    whose = "" if gain.trial == best.id else f"{best.id}; {gain.trial} "
     other = "" if gain.same_recipe else " of another recipe"
-    return f"{words}, {gain.mean:+.4f} over {gain.baseline}{other}"
+    return f"{words}, {whose}{gain.mean:+.4f} over {gain.baseline}{other}"

@@ -228,6 +228,9 @@ def _notes(sweep: SweepSpec, rows: Sequence[SpaceRow], total: int | None) -> Ite
         yield "space is empty: only the baselines differ."
     if total is not None and rows and sweep.trials > total:
         yield f"sweep.trials is {sweep.trials}, but there are only {total} configurations."
+    if sweep.sampler == "grid" and total is not None and sweep.trials < total:
+        left = f"the last {total - sweep.trials} of the grid's {total} configurations"
+        yield f"sweep.trials is {sweep.trials}: {left} are not tried."
     for row in rows:
         for parent in sweep.space[row.key].when:
             if parent not in sweep.space and not _holds(sweep, row.key, parent):

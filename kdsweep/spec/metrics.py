@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from kdsweep.config import Config
-from kdsweep.spec.run import task_of
+from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.tasks.base import Direction
 
 STATIC: Mapping[str, Direction] = {
@@ -32,6 +32,8 @@ COST: Mapping[str, Direction] = {
 }
 """What the training took."""
 
+_LOSS = "loss/total"
+
 
 def known_metrics(task: str, data: Config | None = None) -> dict[str, Direction]:
     """Every metric a trial of a task ends with: the task's own first, then profile and cost.
@@ -45,7 +47,12 @@ def known_metrics(task: str, data: Config | None = None) -> dict[str, Direction]
 
 def epoch_metrics(task: str, data: Config | None = None) -> dict[str, Direction]:
     """Metrics reported at every evaluation, on which a trial can be stopped early."""
-    return {**_own(task, data), "loss/total": "min"}
+    return {**_own(task, data), _LOSS: "min"}
+
+
+def metric_every(run: RunSpec, metric: str) -> int:
+    """Epochs from one value of a metric to the next while a trial runs."""
+    return 1 if metric == _LOSS else run.train.val_every
 
 
 def _own(task: str, data: Config | None) -> Mapping[str, Direction]:

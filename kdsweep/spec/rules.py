@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from kdsweep.errors import did_you_mean, nearest
 from kdsweep.spec.fault import Fault
 from kdsweep.spec.lengths import trial_epochs
-from kdsweep.spec.metrics import epoch_metrics, known_metrics
+from kdsweep.spec.metrics import epoch_metrics, known_metrics, metric_every
 from kdsweep.spec.rules_space import space_faults, start_faults
-from kdsweep.spec.run import RunSpec
+from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.space import Space
 from kdsweep.spec.sweep import SweepSection, SweepSpec
 
@@ -52,11 +52,19 @@ def sweep_faults(
     workers = sweep.resources.workers
     sizes = space["train.batch_size"].probes() if "train.batch_size" in space else []
     for size in [run.train.batch_size, *sizes]:
-        if isinstance(size, int) and size % workers:
-            text = f"is {workers}, which does not divide the batch size {size}"
+        text = _share_fault(run, size, workers) if isinstance(size, int) else ""
+        if text:
             hint = "run.train.batch_size counts the samples of all workers together."
             yield Fault(("resources", "workers"), text, hint)
             break
+
+
+def _share_fault(run: RunSpec, batch_size: int, workers: int) -> str:
+    if batch_size % workers:
+        return f"is {workers}, which does not divide the batch size {batch_size}"
+    share = batch_size // workers
+    fault = task_of(run.task).share_fault(run.data, share=share) if workers > 1 else ""
+    return fault and f"is {workers}, so a batch of {batch_size} gives each {share}, but {fault}"
 
 
 def teacher_faults(sweep: SweepSection, run: RunSpec) -> Iterator[Fault]:
@@ -107,10 +115,16 @@ def _early_stop_faults(sweep: SweepSection, run: RunSpec, space: Space) -> Itera
         text = "is missing: no objective is reported while a trial runs"
         yield Fault(("early_stop", "metric"), text, _metric_hint("", reported))
     lengths = trial_epochs(run, space)
+    most = f"at most {max(lengths)}" if len(lengths) > 1 else f"{lengths[0]}"
+    metric = stop.metric or next((name for name in sweep.objectives if name in reported), "")
+    every = metric_every(run, metric)
     if stop.grace_epochs >= max(lengths):
-        most = f"at most {max(lengths)}" if len(lengths) > 1 else lengths[0]
         text = f"is {stop.grace_epochs}, but trials have {most} epochs"
         hint = "No trial could be stopped early: use fewer grace epochs, or leave early_stop out."
+        yield Fault(("early_stop", "grace_epochs"), text, hint)
+    elif metric in reported and -(-stop.grace_epochs // every) * every >= max(lengths):
+        text = f"is {stop.grace_epochs}, but {metric} is known every {every} epochs only"
+        hint = f"No trial of {most} epochs could be stopped early: lower run.train.val_every."
         yield Fault(("early_stop", "grace_epochs"), text, hint)
 
 

@@ -10,7 +10,7 @@ from kdsweep.errors import did_you_mean, nearest
 from kdsweep.spec.fault import Fault
 from kdsweep.spec.faults import shown, translate
 from kdsweep.spec.fields import dotted
-from kdsweep.spec.run import HOW, RunSpec
+from kdsweep.spec.run import HOW, NAME_KEYS, RunSpec
 from kdsweep.spec.space import Distribution, Space, is_active, sampling_order
 
 _MOST_BRANCHES = 64
@@ -98,7 +98,21 @@ def _structure_faults(
                     values = f"space.{parent} is {space[parent].kind} {space[parent].words()}."
                     yield Fault(path, text, values)
             elif parent not in unread:
-                yield from _fixed_condition_faults(run, path, parent, allowed)
+                moved = list(_moved_condition_faults(space, path, parent))
+                yield from moved or _fixed_condition_faults(run, path, parent, allowed)
+
+
+def _moved_condition_faults(space: Space, path: tuple[str, ...], parent: str) -> Iterator[Fault]:
+    """A field that is not searched itself, but that a searched key replaces or is a part of."""
+    section = parent.rpartition(".")[0]
+    for key in space:
+        if parent.startswith(key + ".") or key.startswith(parent + "."):
+            text = f"is not fixed: {key} is searched"
+        elif key in NAME_KEYS and key.startswith(section + "."):
+            text = f"is not fixed: it belongs to {key}, which is searched"
+        else:
+            continue
+        yield Fault(path, text, f"Name {key} in the condition.")
 
 
 def _fixed_condition_faults(

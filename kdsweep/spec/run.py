@@ -118,10 +118,10 @@ class RunSpec(Config):
         """What `with_overrides` validates."""
         raw = self.to_dict()
         # Names first: they decide which fields the other keys may set.
-        for key in sorted(values, key=lambda key: (key.count("."), key not in _NAME_KEYS, key)):
+        for key in sorted(values, key=lambda key: (key.count("."), key not in NAME_KEYS, key)):
             value = copy.deepcopy(values[key])
             section = key.rpartition(".")[0]
-            if key in _NAME_KEYS and raw.get(section) and raw[section][_NAME_KEYS[key][1]] != value:
+            if key in NAME_KEYS and raw.get(section) and raw[section][NAME_KEYS[key][1]] != value:
                 raw[section] = self._renamed(section, value)
             else:
                 put(raw, key.split("."), value)
@@ -222,7 +222,7 @@ class RunSpec(Config):
         )
 
 
-_NAME_KEYS: dict[str, tuple[discover.Kind, str]] = {
+NAME_KEYS: dict[str, tuple[discover.Kind, str]] = {
     "student.model": ("models", "model"),
     "teacher.model": ("models", "model"),
     "method.name": ("methods", "name"),

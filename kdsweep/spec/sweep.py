@@ -40,7 +40,7 @@ class EarlyStop(Config):
     """Epochs that every trial gets; the first rung."""
 
     reduction: Annotated[int, Field(ge=2)] = 3
-    """Rungs lie at `grace_epochs` x `reduction`^n epochs."""
+    """Rungs lie at `grace_epochs` x `reduction`^n epochs, or at the next that is evaluated."""
 
     metric: str = ""
     """Metric to compare, reported at every evaluation. Default: the first objective that is."""
@@ -143,7 +143,8 @@ class SweepSection(Config):
     """Configurations to sample; baselines and confirmations come on top."""
 
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    """Optuna sampler; `grid` tries every combination of a finite space."""
+    """Optuna sampler; `grid` tries the combinations of a finite space in order, as many as `trials`
+    says, the last key of the space changing fastest."""
 
     early_stop: EarlyStop | None = None
     """Stops bad trials early; without it every trial trains to its end."""

@@ -32,6 +32,13 @@ class Confirmation:
         return "confirm" if self.parent else "baseline"
 
 
+def asked_beside(spec: SweepSpec) -> int:
+    """Baselines and confirmations that a sweep asks for, without baselines of the winners' own."""
+    confirm = spec.confirm
+    repeated = confirm.top + len(spec.baselines) if confirm.top else 0
+    return len(spec.baselines) + repeated * confirm.seeds
+
+
 def winners(spec: SweepSpec, record: Record) -> list[Entry]:
     """The best sampled trials, as many as are to be confirmed."""
     bounds = spec.bounds()

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kdsweep.results import tables, wording
+from kdsweep.spec.bounds import Bound
+from kdsweep.spec.sweep import SweepSpec
+from kdsweep.sweep.confirm import asked_beside
 from kdsweep.sweep.ledger import Entry, Record
 from kdsweep.sweep.overhead import overhead
 from kdsweep.sweep.progress import Row, View, view
@@ -24,12 +29,23 @@ class Display:
         console: Where to; None shows nothing.
         objectives: Metrics with their better direction.
         trials: Sampled trials that are asked for.
+        others: Baselines and confirmations that come on top.
+        bounds: The constraints.
     """
 
-    def __init__(self, console: Console | None, objectives: dict[str, str], trials: int) -> None:
+    def __init__(
+        self,
+        console: Console | None,
+        objectives: dict[str, str],
+        trials: int,
+        others: int = 0,
+        bounds: Mapping[str, Bound] = MappingProxyType({}),
+    ) -> None:
         self._console = console
         self._objectives = objectives
         self._trials = trials
+        self._others = others
+        self._bounds = bounds
         self._view = View()
         self._told: dict[str, str] = {}
         self._live: Live | None = None
@@ -64,7 +80,7 @@ class Display:
 
     def update(self, record: Record) -> None:
         """Shows the state of a sweep; called in the thread that changes the record."""
-        self._view = view(record, self._objectives, self._trials, time.time())
+        self._view = view(record, self._objectives, self._trials, time.time(), others=self._others)
         if self._console is None or self._live is not None:
             return
         for entry in record.trials.values():
@@ -93,10 +109,10 @@ class Display:
         self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
-def make_display(objectives: dict[str, str], trials: int, *, quiet: bool) -> Display:
+def make_display(spec: SweepSpec, trials: int, *, quiet: bool) -> Display:
     """The display of a process: on its terminal, on its plain output, or none."""
     console = None if quiet else Console(file=sys.stdout, highlight=False)
-    return Display(console, objectives, trials)
+    return Display(console, dict(spec.objectives), trials, asked_beside(spec), spec.bounds())
 
 
 def next_steps(

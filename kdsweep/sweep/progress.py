@@ -4,8 +4,11 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from kdsweep.spec.bounds import Bound
 from kdsweep.sweep.ledger import Entry, Record
+from kdsweep.sweep.ranking import feasible
 
 _STAGES = {
     "teacher": "Training the teacher",
@@ -46,7 +49,7 @@ class View:
     Attributes:
         stage: What it does, in words.
         counts: Trials by state.
-        best: Best value of each objective so far, in words.
+        best: Best value of each objective so far that keeps the constraints, in words.
         running: The trials that hold a slot.
         began_s: Start of this process, seconds since 1970.
         now_s: When this was true.
@@ -62,7 +65,15 @@ class View:
     left_s: float | None = None
 
 
-def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: float) -> View:
+def view(
+    record: Record,
+    objectives: Mapping[str, str],
+    trials: int,
+    now_s: float,
+    *,
+    others: int = 0,
+    bounds: Mapping[str, Bound] = MappingProxyType({}),
+) -> View:
     """Describes a sweep.
 
     Args:
@@ -70,6 +81,8 @@ def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: floa
         objectives: Metrics with ``max`` or ``min``.
         trials: Sampled trials that are asked for.
         now_s: Seconds since 1970.
+        others: Baselines and confirmations that come on top.
+        bounds: What the best must keep.
     """
     entries = list(record.trials.values())
     running = [entry for entry in entries if entry.state == "running"]
@@ -79,11 +92,11 @@ def view(record: Record, objectives: Mapping[str, str], trials: int, now_s: floa
     return View(
         stage=_STAGES[running[-1].plan.kind] if running else View.stage,
         counts=dict(counts),
-        best=_best(entries, objectives),
+        best=_best(entries, objectives, bounds),
         running=rows,
         began_s=record.sessions[-1][0] if record.sessions else 0.0,
         now_s=now_s,
-        left_s=_left_s(record, trials, now_s),
+        left_s=_left_s(record, trials, others, now_s),
     )
 
 
@@ -98,15 +111,15 @@ def _row(entry: Entry, metric: str) -> Row:
     )
 
 
-def _best(entries: list[Entry], objectives: Mapping[str, str]) -> tuple[str, ...]:
+def _best(
+    entries: list[Entry], objectives: Mapping[str, str], bounds: Mapping[str, Bound]
+) -> tuple[str, ...]:
     found = []
     for metric, way in objectives.items():
         values = {
             entry.plan.trial: entry.metrics[metric]
             for entry in entries
-            if entry.state == "finished"
-            and entry.plan.kind in ("search", "baseline")
-            and metric in entry.metrics
+            if entry.plan.kind in ("search", "baseline") and feasible(entry, [metric], bounds)
         }
         if values:
             pick = max if way == "max" else min
@@ -115,7 +128,7 @@ def _best(entries: list[Entry], objectives: Mapping[str, str]) -> tuple[str, ...
     return tuple(found)
 
 
-def _left_s(record: Record, trials: int, now_s: float) -> float | None:
+def _left_s(record: Record, trials: int, others: int, now_s: float) -> float | None:
     """Mean time of a finished student x what is left / how many run at once."""
     students = [entry for entry in record.trials.values() if entry.plan.kind != "teacher"]
     took = [entry.leased_s for entry in students if entry.ended and entry.leases]
@@ -124,7 +137,9 @@ def _left_s(record: Record, trials: int, now_s: float) -> float | None:
     running = [entry for entry in students if entry.state == "running"]
     settled = ("reused", "rejected")
     searched = sum(entry.plan.kind == "search" and entry.state not in settled for entry in students)
-    waiting = max(0, trials - searched) + sum(not entry.ended for entry in students)
+    beside = sum(entry.plan.kind != "search" for entry in students)
+    to_come = max(0, trials - searched) + max(0, others - beside)
+    waiting = to_come + sum(not entry.ended for entry in students)
     mean = statistics.fmean(took)
     spent = sum(max(0.0, now_s - entry.leases[-1][0]) for entry in running if entry.leases)
     return max(0.0, mean * waiting - spent) / max(1, len(running))

@@ -9,7 +9,7 @@ Objectives = Mapping[str, str]
 """Metrics with ``max`` or ``min``, the most important first."""
 
 
-def feasible(entry: Entry, objectives: Objectives, bounds: Mapping[str, Bound]) -> bool:
+def feasible(entry: Entry, objectives: Iterable[str], bounds: Mapping[str, Bound]) -> bool:
     """Whether a trial finished, has all objectives and keeps all bounds."""
     return (
         entry.state == "finished"

@@ -10,7 +10,7 @@ those that are as far, however long they will be.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
 from kdsweep.spec.lengths import trial_epochs
-from kdsweep.spec.metrics import STATIC, epoch_metrics
+from kdsweep.spec.metrics import STATIC, epoch_metrics, metric_every
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Record
 
@@ -53,6 +53,7 @@ class EarlyStop:
         grace_epochs: No trial stops before this epoch.
         reduction: One of this many trials goes on beyond each rung.
         epochs: Epochs of a whole run; of the longest where their number is searched.
+        every: Epochs from one value of the metric to the next.
     """
 
     metric: str
@@ -60,6 +61,7 @@ class EarlyStop:
     grace_epochs: int
     reduction: float
     epochs: int
+    every: int = 1
 
     @classmethod
     def of(cls, spec: SweepSpec) -> "EarlyStop | None":
@@ -75,19 +77,22 @@ class EarlyStop:
             grace_epochs=stop.grace_epochs,
             reduction=stop.reduction,
             epochs=trial_epochs(spec.run, spec.space)[-1],
+            every=metric_every(spec.run, metric),
         )
 
     def rungs(self, epochs: int | None = None) -> list[int]:
         """Epochs at which trials are compared, rising; the last epoch of a run is none of them.
 
+        A rung without a value of the metric lies at the next epoch that has one.
+
         Args:
             epochs: Epochs of the run in question; default: those of the longest.
         """
-        rung, found = float(self.grace_epochs), []
-        while rung < (epochs or self.epochs):
-            found.append(math.ceil(rung))
+        last, rung, found = epochs or self.epochs, float(self.grace_epochs), set()
+        while rung < last:
+            found.add(math.ceil(rung / self.every) * self.every)
             rung *= self.reduction
-        return sorted(set(found))
+        return sorted(epoch for epoch in found if epoch < last)
 
 
 class _Name:
@@ -100,8 +105,11 @@ class _Name:
 class _SizedBracket(_Bracket):
     """Ray's rungs, in which a trial's rivals are those that are no larger than itself."""
 
-    def __init__(self, *args: Any, size: Size) -> None:
+    def __init__(self, *args: Any, rungs: Sequence[int], size: Size) -> None:
         super().__init__(*args)
+        # Ray's own leave out when the metric is reported: a value that is later than a rung would
+        # count there, and the next one at the rung below, which it has passed.
+        self._rungs: list[tuple[int, dict[str, float]]] = [(rung, {}) for rung in reversed(rungs)]
         self._size = size
         self._ranked: tuple[float, ...] | None = None
 
@@ -152,10 +160,10 @@ class RungScheduler(AsyncHyperBandScheduler):
             grace_period=stop.grace_epochs,
             reduction_factor=stop.reduction,
         )
-        self._brackets = [
-            _SizedBracket(stop.grace_epochs, stop.epochs + 1, stop.reduction, 0, size=size)
-        ]
-        self._rung_epochs = frozenset(stop.rungs())
+        rungs = stop.rungs()
+        settings = (stop.grace_epochs, stop.epochs + 1, stop.reduction, 0)
+        self._brackets = [_SizedBracket(*settings, rungs=rungs, size=size)]
+        self._rung_epochs = frozenset(rungs)
         self._last_epoch = epochs or (lambda _: stop.epochs)
         self._decide = decide
 

@@ -236,7 +236,7 @@ def _run(
     interrupt = Interrupt()
     uri = tracked.tracking_uri(spec, settings, tracking_uri)
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
-    display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    display = make_display(spec, settings.trials, quiet=quiet)
     publisher = _publisher(settings, uri, display)
     session = len(Record.read(folder / JOURNAL).starts) + 1
     copies = (
@@ -277,7 +277,7 @@ def _send(
     """Sends what the tracker of a finished sweep has not got; nothing runs."""
     folder = settings.folder
     settings = replace(settings, where=where(settings.storage or settings.home, uri))
-    display = make_display(dict(spec.objectives), settings.trials, quiet=quiet)
+    display = make_display(spec, settings.trials, quiet=quiet)
     waiting = unsent(folder, tracked.name_of(uri))
     with _publisher(settings, uri, display) as publisher:
         left = publisher.finish()

@@ -73,6 +73,11 @@ class Task:
         """
         return cls.Loss()
 
+    @classmethod
+    def share_fault(cls, data: Any, *, share: int) -> str:
+        """Why one worker of several cannot do with so few samples of a batch; empty if it can."""
+        return ""
+
     def prepare(self) -> None:
         """Makes the data ready: writes synthetic data where asked, checks that the root holds it.
 

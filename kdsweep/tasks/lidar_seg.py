@@ -7,7 +7,7 @@ CVPR 2021 (input, losses); the official metrics are in `_lidar_seg_metric`.
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
@@ -47,7 +47,7 @@ _BOUNDS: Mapping[Format, tuple[Triple, Triple]] = MappingProxyType(
 )
 _ROTATION_DEG: Mapping[Format, float] = MappingProxyType({"semantickitti": 45.0, "nuscenes": 180.0})
 
-_log = logging.getLogger(__name__)
+_warn_once = cache(logging.getLogger(__name__).warning)
 
 _POINT_FEATURES = 9
 _VAL_CACHE_BYTES = 256 << 20
@@ -159,12 +159,20 @@ class LidarSeg(Task):
         """A teacher learns from labels only, so the unlabelled scans are left out."""
         return data.model_copy(update={"unlabelled_sequences": ()})
 
+    @classmethod
+    def share_fault(cls, data: LidarSegData, *, share: int) -> str:
+        """A worker without labelled scans would halve the supervised loss, a mean over workers."""
+        if not data.unlabelled_sequences or share >= 2:
+            return ""
+        return "with data.unlabelled_sequences a worker needs a labelled and an unlabelled scan"
+
     def prepare(self) -> None:
         """Writes the synthetic scans where asked; checks both splits by file size."""
         if self.data.synth is not None:
             write_synthetic(self.data.synth, self.home)
         else:
             self._warn_of_missing()
+        self._warn_of_shared()
         _ = self._sizes  # checks every file of both splits
 
     def fingerprint(self) -> str:
@@ -282,12 +290,20 @@ class LidarSeg(Task):
         for split in splits:
             missing = self._reader.missing(split)
             if missing and self._scans(split):  # without any scan of the split this raises
-                _log.warning(
-                    "%s: the %s split lacks %s; going on with the rest",
-                    self._reader.root,
-                    split,
-                    f"{len(missing)} of its sequences, such as {missing[0]}",
+                _warn_once(
+                    f"{self._reader.root}: the {split} split lacks {len(missing)} of its "
+                    f"sequences, such as {missing[0]}; going on with the rest"
                 )
+
+    def _warn_of_shared(self) -> None:
+        trained = {scan.name for scan in self._scans("train")}
+        shared = [scan.name for scan in self._scans("val") if scan.name in trained]
+        if shared:
+            _warn_once(
+                f"{self._reader.root}: the train and val splits share {len(shared)} scans, "
+                f"{shared[0]} first: metrics are of scans that are trained on. Name the sequences "
+                "of each split: data.train_sequences, data.val_sequences"
+            )
 
     def _scans(self, split: Split) -> tuple[Scan, ...]:
         if split not in self._kept:

@@ -172,3 +172,16 @@ def test_a_batch_that_cannot_be_split_is_refused(
     monkeypatch.setattr(Ranks, "from_first", lambda self, compute: compute())
     with pytest.raises(SpecError, match=r"batch_size 4 cannot be split over 3 workers; valid: mul"):
         execute(run_spec().undistilled(), place(), lambda _: True)
+
+
+def test_workers_with_too_few_samples_for_the_task_are_refused(
+    run_spec: Callable[..., Any], place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(data: Any, *, share: int) -> str:
+        return "the task needs 3" if share < 3 else ""
+
+    monkeypatch.setattr(tiny_world.TinyTask, "share_fault", staticmethod(fault))
+    monkeypatch.setattr(Ranks, "current", staticmethod(lambda device: Ranks(0, 2, device)))
+    monkeypatch.setattr(Ranks, "from_first", lambda self, compute: compute())
+    with pytest.raises(SpecError, match="4 gives each of 2 workers 2, but the task needs 3 of eve"):
+        execute(run_spec().undistilled(), place(), lambda _: True)

@@ -7,9 +7,9 @@ import re
 import pytest
 from made_up_sweep import SPEC, fill, run_trial
 
-from kdsweep.results import Sweep, write_report
+from kdsweep.results import Sweep, wording, write_report
 from kdsweep.results.report import report
-from kdsweep.tracking import SweepInfo
+from kdsweep.tracking import SweepInfo, TrialInfo
 
 EVIL = "<script>alert(1)</script>&\"'</title>\u2028"
 
@@ -46,6 +46,18 @@ def without_plotly(text):
 def figures_of(text):
     found = re.search(r'id="figures">(.*?)</script>', text, re.DOTALL)
     return json.loads(found.group(1))
+
+
+def test_a_trial_that_reused_a_result_took_no_time(tracker):
+    tracker.open_sweep(SweepInfo("pvd", SPEC))
+    run_trial(tracker, "t001", 0.5, 0.5)
+    run_trial(tracker, "t002", 0.5, 0.5)
+    tracker.open_trial(TrialInfo("pvd", "t003", "search", identity="hash-t001"))
+    metrics = {"miou": 0.5, "gpu_seconds": 30.0, "train_seconds": 30.0}
+    tracker.end_trial("pvd", "t003", "reused", "same configuration as t001", metrics, {})
+    text = Page(report(Sweep("pvd", tracker))).text
+    assert "GPU time of finished trials 60 s" in text
+    assert "Training time of finished trials 60 s" in text
 
 
 def test_the_report_says_what_a_reader_wants_to_know(sweep, tmp_path):
@@ -129,6 +141,8 @@ def test_a_best_student_that_is_undistilled_is_not_compared_with_itself(tracker)
     assert "Best student undistilled" in page.text
     assert "-0.1000" in page.text
     assert "t000 over undistilled: equal size and recipe, one seed" in page.text
+    headline = wording.headline(Sweep("s", tracker))
+    assert headline == "mIoU 0.6000 at 4.0x, undistilled; t000 -0.1000 over undistilled"
 
 
 def test_a_filled_sweep_keeps_every_trial_in_the_table(tracker):

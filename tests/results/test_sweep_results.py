@@ -105,6 +105,28 @@ def test_bounds_that_cannot_be_kept_or_read_are_explained(sweep, where, text):
         sweep.best("miou", where=where)
 
 
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ([8, 8, 2], [(8, 8, 2), [8, 8, 2], "[8,8,2]", "== [8, 8, 2]"]),
+        (True, [True, "true", "== true", "True"]),
+        (None, [None, "null"]),
+        ("rows", ["rows", "== rows"]),
+        ("1", ["1"]),
+    ],
+)
+def test_a_value_is_asked_for_as_python_or_a_sweep_file_writes_it(tracker, value, wanted):
+    tracker.open_sweep(SweepInfo("s", SPEC))
+    run_trial(tracker, "t000", 0.5, 0.5, sweep="s", params={"method.x": value})
+    run_trial(tracker, "t001", 0.5, 0.6, sweep="s", params={"method.x": "other"})
+    sweep = Sweep("s", tracker)
+    for given in wanted:
+        assert sweep.best(where={"method.x": given}).id == "t000"
+    for given in ([8, 8], False, "false", "nul", 2):
+        with pytest.raises(SweepError, match="none of the 2 finished students"):
+            sweep.best(where={"method.x": given})
+
+
 def test_an_unknown_metric_is_answered_with_the_nearest(sweep):
     with pytest.raises(SweepError, match=r"has no metric 'miuo'\. Did you mean miou\?"):
         sweep.best("miuo")

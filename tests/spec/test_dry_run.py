@@ -132,6 +132,14 @@ def test_notes_name_keys_that_are_never_searched_and_too_many_trials(toys):
     assert "sweep.trials is 64, but there are only 2 configurations." in report.notes
 
 
+@pytest.mark.parametrize(("trials", "noted"), [(5, True), (6, False)])
+def test_a_note_tells_what_a_grid_leaves_out(toys, trials, noted):
+    grid = toy_sweep("seed: {int: [0, 1]}, student.depth: {int: [1, 3]}")
+    report = check(grid.model_copy(update={"sampler": "grid", "trials": trials}))
+    text = "sweep.trials is 5: the last 1 of the grid's 6 configurations are not tried."
+    assert (text in report.notes) == noted
+
+
 def test_static_constraints_are_judged_before_training(toys):
     text = TOY.replace(
         "score: max}}", 'score: max}, constraints: {params: "<= 10", file_mb: "< 1"}}'

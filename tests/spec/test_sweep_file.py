@@ -254,6 +254,33 @@ space:
 
 
 @pytest.mark.parametrize(
+    ("searched", "parent"),
+    [
+        ("student: {choice: [{model: toy, depth: 1}, {model: toy, depth: 2}]}", "student.depth: 2"),
+        ("student.depth: {int: [1, 2]}", "student: {model: toy}"),
+        ("method.name: {choice: [toy, other]}", "method.soft: 0.5"),
+    ],
+)
+def test_a_condition_names_no_field_that_another_searched_key_changes(toys, searched, parent):
+    """It would be looked up in the file's own run, whatever was sampled."""
+    text = f"""\
+run:
+  task: toy
+  student: {{model: toy}}
+  teacher: {{model: toy, checkpoint: t}}
+  method: {{name: toy}}
+sweep: {{name: a, objectives: {{score: max}}}}
+space:
+  {searched}
+  seed: {{int: [0, 1], when: {{{parent}}}}}
+"""
+    key, field = searched.partition(":")[0], parent.partition(":")[0]
+    told = fault_of(text)
+    assert told.startswith(f"f.yaml:9: space.seed.when.{field} is not fixed: ")
+    assert told.endswith(f"\n  Name {key} in the condition.")
+
+
+@pytest.mark.parametrize(
     ("grace", "epochs", "message"),
     [
         (4, "{choice: [2, 4]}", "sweep.early_stop.grace_epochs is 4, but trials have at most 4 epochs"),
@@ -273,6 +300,15 @@ def test_a_grace_is_shorter_than_some_trial_that_is_searched(file, grace, epochs
         assert message in fault_of(text, override)
 
 
+def test_a_trial_is_evaluated_before_its_end_where_it_may_be_stopped_early(file):
+    overrides = ["sweep.early_stop={grace_epochs: 1}", "run.train.val_every=4"]
+    told = fault_of(file, *overrides)
+    assert "sweep.early_stop.grace_epochs is 1, but miou is known every 4 epochs only" in told
+    assert "faults in" not in told
+    for mended in ("run.train.val_every=3", "sweep.early_stop.metric=loss/total"):
+        assert parse_sweep(file, "f.yaml", [*overrides, mended])
+
+
 def test_a_whole_train_section_that_is_searched_has_its_own_epochs(file):
     text = file + "  train: {choice: [{epochs: 6}, {lr: 0.01}]}\n"
     assert parse_sweep(text, "f.yaml", ["sweep.early_stop={grace_epochs: 39}"])
@@ -284,6 +320,18 @@ def test_the_student_s_batch_is_split_over_the_workers(file):
     told = fault_of(file, "sweep.resources.workers=3", "run.teacher.train.batch_size=3")
     assert "sweep.resources.workers is 3, which does not divide the batch size 2" in told
     assert "faults in" not in told
+
+
+def test_every_worker_gets_labelled_and_unlabelled_scans(file):
+    """Else the supervised loss, a mean over workers, would be that of half of them."""
+    unlabelled = "run.data.unlabelled_sequences=['01']"
+    told = fault_of(file, unlabelled, "sweep.resources.workers=2")
+    assert "sweep.resources.workers is 2, so a batch of 2 gives each 1, but with data.unl" in told
+    assert "faults in" not in told
+    assert parse_sweep(file, "f.yaml", ["sweep.resources.workers=2"])
+    teacher = "run.teacher.train.batch_size=2"  # it learns from labelled scans only
+    larger = [unlabelled, "sweep.resources.workers=2", "run.train.batch_size=4", teacher]
+    assert parse_sweep(file, "f.yaml", larger)
 
 
 def test_the_teacher_s_batch_is_split_over_the_workers_too(file):

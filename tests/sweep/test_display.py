@@ -3,6 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
+from kdsweep.spec.bounds import parse_bound
+from kdsweep.spec.sweep import Confirm
+from kdsweep.sweep.confirm import asked_beside
 from kdsweep.sweep.display import Display, line, next_steps, render
 from kdsweep.sweep.ledger import Entry, Plan, Record
 from kdsweep.sweep.overhead import overhead
@@ -67,6 +70,24 @@ def test_the_view_counts_names_the_best_and_estimates_the_rest(record):
     assert (row.trial, row.epoch, row.epochs, row.done) == ("t002", 2, 4, 0.5)
     mean = (10 + 12 + 1) / 3
     assert shown.left_s == pytest.approx(mean * (2 + 1) - 3)  # two to come, one has run for 3 s
+
+
+def test_the_best_so_far_keeps_the_constraints(record):
+    bounds = {"step_seconds": parse_bound("<= 7")}
+    shown = view(record, OBJECTIVES, trials=5, now_s=58.0, bounds=bounds)
+    assert shown.best == ("miou 0.4 (undistilled)", "macs 2 (undistilled)")
+    unknown = {"latency_ms": parse_bound("<= 7")}
+    assert view(record, OBJECTIVES, trials=5, now_s=58.0, bounds=unknown).best == ()
+
+
+def test_baselines_and_confirmations_to_come_are_in_the_estimate(record, spec):
+    """One baseline is there; another one and 2 seeds of 1 winner and 2 baselines are to come."""
+    sweep = spec(baselines=["undistilled", "published"], confirm={"top": 1, "seeds": 2})
+    assert asked_beside(sweep) == 2 + 2 * (1 + 2)
+    assert asked_beside(sweep.model_copy(update={"confirm": Confirm()})) == 2
+    shown = view(record, OBJECTIVES, trials=5, now_s=58.0, others=asked_beside(sweep))
+    mean = (10 + 12 + 1) / 3
+    assert shown.left_s == pytest.approx(mean * (2 + 1 + 7) - 3)
 
 
 def test_nothing_is_estimated_before_the_first_student_has_ended():

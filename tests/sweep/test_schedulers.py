@@ -32,6 +32,31 @@ def test_rungs_lie_between_grace_and_the_last_epoch(grace, reduction, epochs, ru
     assert EarlyStop("miou", "max", grace, reduction, epochs).rungs() == rungs
 
 
+@pytest.mark.parametrize(
+    ("every", "epochs", "rungs"),
+    [(1, 40, [1, 3, 9, 27]), (5, 40, [5, 10, 30]), (4, 27, [4, 12]), (9, 9, []), (30, 40, [30])],
+)
+def test_rungs_lie_where_the_metric_is_known(every, epochs, rungs):
+    assert EarlyStop("miou", "max", 1, 3, epochs, every).rungs() == rungs
+
+
+def test_a_trial_is_ranked_once_at_each_rung_though_not_every_epoch_is_evaluated():
+    """At epoch 15 no rung lies, and the first one was passed at epoch 5."""
+    scheduler = RungScheduler(EarlyStop("miou", "max", 1, 3, 40, every=5))
+
+    def evaluated(name, values):
+        scheduler.on_trial_add(None, trial(name))
+        for epoch in range(1, 41):
+            result = {"epoch": epoch} | ({"miou": values(epoch)} if epoch % 5 == 0 else {})
+            if scheduler.on_trial_result(None, trial(name), result) == "STOP":
+                return epoch
+        return None
+
+    assert evaluated("t001", lambda epoch: 0.5) is None
+    assert evaluated("t002", lambda epoch: 0.1 if epoch == 15 else 0.6) is None
+    assert evaluated("t003", lambda epoch: 0.1 if epoch == 10 else 0.7) == 10
+
+
 def test_the_worse_of_two_trials_stops_at_the_first_rung_and_not_before():
     scheduler = RungScheduler(STOP)
     assert show(scheduler, "t001", [0.5] * 8) is None

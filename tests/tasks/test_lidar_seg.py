@@ -158,15 +158,18 @@ def test_limits_take_scans_evenly_spaced(kitti):
     assert len(task.val_set()) == 4
 
 
-def test_sequences_of_a_split_can_be_chosen(kitti):
+def test_sequences_of_a_split_can_be_chosen(kitti, caplog):
     task = _task(kitti, train_sequences=("08",))
     task.prepare()
     assert len(task.train_set(seed=0, epoch=0, views=0)) == 4
+    (record,) = caplog.records
+    assert "train and val splits share 4 scans, 08/000000 first" in record.getMessage()
 
 
 def test_prepare_says_once_that_an_official_split_is_incomplete(kitti, caplog):
     task = _task(kitti)
     task.prepare()
+    _task(kitti).prepare()
     task.train_set(seed=0, epoch=0, views=0)
     (record,) = caplog.records
     expected = "the train split lacks 9 of its sequences, such as 01; going on with the rest"

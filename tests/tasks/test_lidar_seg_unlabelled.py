@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from reference.native_roots import write_kitti
 
 from kdsweep.data.mixing import mixed_batches
+from kdsweep.engine.data import epoch_order
 from kdsweep.errors import DataError, SpecError
 from kdsweep.tasks.lidar_seg import LidarSeg, LidarSegData, LidarSegLoss
 
@@ -48,6 +49,27 @@ def test_unlabelled_scans_come_without_the_labels_that_lie_beside_them(task):
     assert [(first < 5, second >= 5) for first, second in batches] == [(True, True)] * 5
     assert batches != chosen.global_batches(seed=0, epoch=1, batch_size=2)
     assert batches == chosen.global_batches(seed=0, epoch=0, batch_size=2)
+
+
+@given(st.integers(1, 4), st.integers(2, 5), st.integers(4, 40), st.integers(1, 40))
+def test_workers_with_two_samples_or_more_of_a_batch_get_both_kinds(world, share, labelled, more):
+    data = LidarSegData(root=Path("unused"), unlabelled_sequences=("01",))
+    assert LidarSeg.share_fault(data, share=share) == ""
+    chosen = mixed_batches(
+        labelled, more, batch_size=share * world, generator=np.random.default_rng(0)
+    )
+    for rank in range(world):
+        order = epoch_order(
+            labelled + more, share * world, seed=0, epoch=0, rank=rank, world=world, chosen=chosen
+        )
+        for batch in order[: labelled // (share * world)]:  # the last one may be smaller
+            assert {sample < labelled for sample in batch} == {True, False}
+
+
+def test_a_worker_with_one_sample_of_a_batch_is_refused(task):
+    data = task(train_sequences=("00",), unlabelled_sequences=("01",)).data
+    assert "needs a labelled and an unlabelled scan" in LidarSeg.share_fault(data, share=1)
+    assert LidarSeg.share_fault(task().data, share=1) == ""
 
 
 def test_without_unlabelled_scans_the_batches_are_the_engines(task):
