@@ -238,8 +238,25 @@ def _notes(sweep: SweepSpec, rows: Sequence[SpaceRow], total: int | None) -> Ite
         default = row.published
         if default is not None and not sweep.space[row.key].contains(default):
             yield f"{row.key}: the published value {default} is outside of the search space."
+        if _moves_teacher(sweep, row.key):
+            yield (
+                f"{row.key}: its values have teachers of their own, each trained within the first "
+                "trial that needs it."
+            )
     if sweep.confirm.top == 0 and rows:
         yield "sweep.confirm.top is 0: the best may be a lucky seed."
+
+
+def _moves_teacher(sweep: SweepSpec, key: str) -> bool:
+    """Whether a searched key changes how the teacher is trained, or on what."""
+    branch, found = next(branches(sweep.space, key)), sweep.space[key]
+    values = found.probes() if isinstance(found, Choice) else found.ends()
+    trained = set()
+    for value in values:
+        run = sweep.trial_run({**branch, key: value})
+        if run.teacher is not None and run.teacher.train is not None:
+            trained.add(run.teacher_run().identity())
+    return len(trained) > 1
 
 
 def _holds(sweep: SweepSpec, key: str, parent: str) -> bool:

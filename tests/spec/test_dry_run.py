@@ -140,6 +140,22 @@ def test_a_note_tells_what_a_grid_leaves_out(toys, trials, noted):
     assert (text in report.notes) == noted
 
 
+@pytest.mark.parametrize(
+    ("key", "noted"),
+    [
+        ("teacher.width: {choice: [1.0, 2.0]}", True),
+        ("teacher.train.epochs: {int: [1, 5]}", True),
+        ("student.width: {choice: [1.0, 2.0]}", False),
+        ("train.epochs: {int: [1, 5]}", False),
+    ],
+)
+def test_a_note_tells_of_searched_keys_by_which_several_teachers_are_trained(toys, key, noted):
+    text = (TOY % key).replace("checkpoint: t", "train: {epochs: 2}")
+    notes = check(parse_sweep(text, "f.yaml")).notes
+    told = f"{key.partition(':')[0]}: its values have teachers of their own"
+    assert any(note.startswith(told) for note in notes) == noted
+
+
 def test_static_constraints_are_judged_before_training(toys):
     text = TOY.replace(
         "score: max}}", 'score: max}, constraints: {params: "<= 10", file_mb: "< 1"}}'
