@@ -27,8 +27,8 @@ def check_share(task: Task, batch_size: int, world: int) -> None:
             f"multiples of {world}"
         )
     share = batch_size // world
-    fault = task.share_fault(task.data, share=share)
-    if fault and world > 1:
+    fault = task.share_fault(task.data, share=share) if world > 1 else ""
+    if fault:
         raise SpecError(
             f"train.batch_size {batch_size} gives each of {world} workers {share}, but {fault} of "
             "every batch"

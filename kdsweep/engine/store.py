@@ -1,6 +1,5 @@
 """Tensors on disk, one file per sample and tap, written once and shared by all processes."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from kdsweep.engine import files
 
 _LARGEST = 32768.0
 _TENSOR = "tap"
@@ -109,8 +110,7 @@ class TapStore:
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
-            no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if not no_space and "No space left" not in str(error):
+            if not files.is_disk_full(error):
                 raise
             self.full = True  # the teacher answers live; a checkpoint needs the room more
             return

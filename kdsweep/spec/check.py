@@ -10,7 +10,7 @@ from kdsweep.spec.fields import default_of
 from kdsweep.spec.metrics import STATIC
 from kdsweep.spec.rules_space import branches
 from kdsweep.spec.run import RunSpec
-from kdsweep.spec.space import same
+from kdsweep.spec.space import Distribution, same
 from kdsweep.spec.sweep import SweepSpec
 
 
@@ -102,12 +102,16 @@ def kinds(sweep: SweepSpec) -> list[tuple[str, RunSpec]]:
     for key in sweep.order:
         if key not in _FITTED and key.split(".")[0] not in _FITTED:
             continue
-        here = sweep.space[key]
+        values = _options_or_ends(sweep.space[key])
         for branch in branches(sweep.space, key):
             if not _is_weight(sweep.trial_run(branch), key):
-                values = here.probes() if isinstance(here, Choice) else here.ends()
                 points += [(f"{key} = {value}", {**branch, key: value}) for value in values]
     return _different_runs(sweep, points)
+
+
+def _options_or_ends(found: Distribution) -> Sequence[Any]:
+    """Values that stand for all of a distribution."""
+    return found.probes() if isinstance(found, Choice) else found.ends()
 
 
 def _different_runs(
@@ -249,10 +253,8 @@ def _notes(sweep: SweepSpec, rows: Sequence[SpaceRow], total: int | None) -> Ite
 
 def _moves_teacher(sweep: SweepSpec, key: str) -> bool:
     """Whether a searched key changes how the teacher is trained, or on what."""
-    branch, found = next(branches(sweep.space, key)), sweep.space[key]
-    values = found.probes() if isinstance(found, Choice) else found.ends()
-    trained = set()
-    for value in values:
+    branch, trained = next(branches(sweep.space, key)), set()
+    for value in _options_or_ends(sweep.space[key]):
         run = sweep.trial_run({**branch, key: value})
         if run.teacher is not None and run.teacher.train is not None:
             trained.add(run.teacher_run().identity())

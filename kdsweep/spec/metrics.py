@@ -1,6 +1,7 @@
 """The metrics that a sweep may optimise or bound, with the better direction of each."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 
 from kdsweep.config import Config
 from kdsweep.spec.run import RunSpec, task_of
@@ -50,9 +51,19 @@ def epoch_metrics(task: str, data: Config | None = None) -> dict[str, Direction]
     return {**_own(task, data), _LOSS: "min"}
 
 
+def stopping_metric(asked: str, objectives: Iterable[str], reported: Collection[str]) -> str:
+    """By what trials are stopped early: what is asked for, else the first objective reported."""
+    return asked or next((name for name in objectives if name in reported), "")
+
+
 def metric_every(run: RunSpec, metric: str) -> int:
     """Epochs from one value of a metric to the next while a trial runs."""
     return 1 if metric == _LOSS else run.train.val_every
+
+
+def known_from(epoch: float, every: int) -> int:
+    """The first epoch from this one on that has a value of a metric."""
+    return math.ceil(epoch / every) * every
 
 
 def _own(task: str, data: Config | None) -> Mapping[str, Direction]:

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator
 from kdsweep.errors import did_you_mean, nearest
 from kdsweep.spec.fault import Fault
 from kdsweep.spec.lengths import trial_epochs
-from kdsweep.spec.metrics import epoch_metrics, known_metrics, metric_every
+from kdsweep.spec.metrics import (
+    epoch_metrics,
+    known_from,
+    known_metrics,
+    metric_every,
+    stopping_metric,
+)
 from kdsweep.spec.rules_space import space_faults, start_faults
 from kdsweep.spec.run import RunSpec, task_of
 from kdsweep.spec.space import Space
@@ -116,13 +122,13 @@ def _early_stop_faults(sweep: SweepSection, run: RunSpec, space: Space) -> Itera
         yield Fault(("early_stop", "metric"), text, _metric_hint("", reported))
     lengths = trial_epochs(run, space)
     most = f"at most {max(lengths)}" if len(lengths) > 1 else f"{lengths[0]}"
-    metric = stop.metric or next((name for name in sweep.objectives if name in reported), "")
+    metric = stopping_metric(stop.metric, sweep.objectives, reported)
     every = metric_every(run, metric)
     if stop.grace_epochs >= max(lengths):
         text = f"is {stop.grace_epochs}, but trials have {most} epochs"
         hint = "No trial could be stopped early: use fewer grace epochs, or leave early_stop out."
         yield Fault(("early_stop", "grace_epochs"), text, hint)
-    elif metric in reported and -(-stop.grace_epochs // every) * every >= max(lengths):
+    elif metric in reported and known_from(stop.grace_epochs, every) >= max(lengths):
         text = f"is {stop.grace_epochs}, but {metric} is known every {every} epochs only"
         hint = f"No trial of {most} epochs could be stopped early: lower run.train.val_every."
         yield Fault(("early_stop", "grace_epochs"), text, hint)

@@ -9,7 +9,6 @@ Where the number of epochs is searched, a trial is ranked before its own last ep
 those that are as far, however long they will be.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.async_hyperband import _Bracket
 
 from kdsweep.spec.lengths import trial_epochs
-from kdsweep.spec.metrics import STATIC, epoch_metrics, metric_every
+from kdsweep.spec.metrics import (
+    STATIC,
+    epoch_metrics,
+    known_from,
+    metric_every,
+    stopping_metric,
+)
 from kdsweep.spec.sweep import SweepSpec
 from kdsweep.sweep.ledger import Record
 
@@ -70,7 +75,7 @@ class EarlyStop:
         if stop is None:
             return None
         reported = epoch_metrics(spec.run.task)
-        metric = stop.metric or next(name for name in spec.objectives if name in reported)
+        metric = stopping_metric(stop.metric, spec.objectives, reported)
         return cls(
             metric=metric,
             mode=spec.objectives.get(metric, reported[metric]),
@@ -90,7 +95,7 @@ class EarlyStop:
         """
         last, rung, found = epochs or self.epochs, float(self.grace_epochs), set()
         while rung < last:
-            found.add(math.ceil(rung / self.every) * self.every)
+            found.add(known_from(rung, self.every))
             rung *= self.reduction
         return sorted(epoch for epoch in found if epoch < last)
 
